@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0 OR MIT
 # A thin face of CMake: every target is a line or two that can also be typed by hand.
 .DEFAULT_GOAL := help
+MAKEFLAGS += --no-print-directory
 .PHONY: help setup configure build run test bench asan tsan format tidy coverage install clean
 
 JOBS   ?= $(shell nproc)
@@ -24,7 +25,7 @@ run: build ## replay the built-in workload, or TRACE=file; ARGS='...' passes opt
 	@build/bin/nebula-replay $(ARGS) $(TRACE)
 
 test: build ## run every test
-	@ctest --test-dir build --output-on-failure --parallel $(JOBS) --no-tests=error
+	@ctest --test-dir build --output-on-failure --parallel $(JOBS) --no-label-summary --no-tests=error
 
 bench: configure ## build and run every benchmark, one after the other
 	@cmake --preset release -DNEBULA_BENCH=ON >/dev/null
@@ -49,7 +50,7 @@ coverage: ## line coverage of include and src by all tests
 	@scripts/setup.sh coverage
 	@cmake --preset coverage >/dev/null
 	@cmake --build build-coverage --parallel $(JOBS)
-	@ctest --test-dir build-coverage --output-on-failure --parallel $(JOBS) --no-tests=error
+	@ctest --test-dir build-coverage --output-on-failure --parallel $(JOBS) --no-label-summary --no-tests=error
 	@gcovr --root . --filter include/ --filter src/ build-coverage
 
 install: build ## install below PREFIX (default /usr/local); DESTDIR is honoured

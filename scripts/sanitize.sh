@@ -32,4 +32,4 @@ cmake --preset "$preset" -B "$build" -DCMAKE_C_COMPILER="$compiler" >/dev/null
 cmake --build "$build" --parallel "$jobs"
 # The sanitizers slow the law tests 5 to 20 times; the full count is the release build's.
 export NEBULA_LAW_OPS=${NEBULA_LAW_OPS:-100000}
-"${prefix[@]}" ctest --test-dir "$build" --output-on-failure --parallel "$jobs" --no-tests=error
+"${prefix[@]}" ctest --test-dir "$build" --output-on-failure --parallel "$jobs" --no-label-summary --no-tests=error
