@@ -1,0 +1,241 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+/* nebula/cache.h: a cache whose budget is its memory.
+ *
+ * Keys, values, descriptors, index and free room all lie in memory that the cache takes from its scope, and after every call
+ * used <= granted <= budget. A put evicts until that holds. An elastic cache grows into what its scopes have free and gives
+ * back when others need it.
+ * Threads: shared by all; keys are spread over shards with a lock each. Callbacks run with no lock held. */
+#ifndef NEBULA_CACHE_H
+#define NEBULA_CACHE_H
+
+#include <string.h>
+
+#include "nebula/base.h"
+#include "nebula/scope.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+typedef struct nm_cache nm_cache;
+
+typedef enum nm_cache_policy {
+    NM_CACHE_DEFAULT = 0, /* NM_CACHE_SLRU */
+    NM_CACHE_SLRU, /* segmented LRU by bytes (Karedla, Love, Wherry 1994): new entries go on probation, a hit moves
+                             them to the protected segment; free protected room is filled first */
+    NM_CACHE_LRU,  /* least recently used, for comparison */
+} nm_cache_policy;
+
+typedef enum nm_evict_reason {
+    NM_EVICT_SPACE,    /* room for another entry, or a smaller budget */
+    NM_EVICT_RECLAIM,  /* an elastic cache gave back to its scope */
+    NM_EVICT_EXPIRED,  /* its time to live ended */
+    NM_EVICT_REPLACED, /* a put of the same key */
+    NM_EVICT_REMOVED,  /* nm_cache_remove, nm_cache_clear */
+    NM_EVICT_CLOSED,   /* the cache closed */
+} nm_evict_reason;
+
+/* Called once for each entry that left the cache, after its last pin is gone, on the thread that made it leave, with no
+ * lock held. key and value live until it returns; of an object, `value` is the pointer and `size` the declared size. It
+ * may use this cache and others, but not close one. */
+typedef void nm_evict_fn(nm_evict_reason reason, const void *key, size_t key_len, void *value, size_t size,
+                         void *context);
+
+typedef struct nm_cache_options {
+    size_t struct_size;         /* filled in by NM_CACHE_OPTIONS and nm_cache_options_init */
+    size_t budget_bytes;        /* most that the cache is ever granted, at least nm_cache_min_bytes; no default */
+    nm_cache_policy policy;     /* see nm_cache_policy */
+    unsigned protected_percent; /* SLRU: share of the bytes that is protected, 1 to 99; 0 = 80 */
+    unsigned shard_count;       /* a power of two up to 256; 0 = one for each 4 MiB of budget, at most 16 */
+    uint64_t ttl_ms;            /* time to live of an entry put without one; 0 = NM_TTL_NEVER */
+    bool elastic;               /* gives back to its scope on reclaim, and takes no more than leaves others in peace */
+    size_t floor_bytes;         /* an elastic cache is not reclaimed below it; 0 = budget / 8; at most the budget */
+    nm_evict_fn *on_evict;      /* NULL = none */
+    void *context;              /* given to on_evict */
+    const char *name;           /* copied, cut at 31 bytes; default "" */
+} nm_cache_options;
+
+#define NM_CACHE_OPTIONS(...) (&(nm_cache_options){.struct_size = sizeof(nm_cache_options), __VA_ARGS__})
+static inline nm_cache_options nm_cache_options_init(void) {
+    nm_cache_options o;
+    memset(&o, 0, sizeof o);
+    o.struct_size = sizeof o;
+    return o;
+}
+
+/* The longest key, in bytes. */
+#define NM_CACHE_KEY_MAX ((size_t)65535)
+
+/* Opens a cache in `scope`. *out lives until nm_cache_close or the scope's close, and is NULL unless NM_OK. Keys are hashed
+ * with SipHash-1-3 (Aumasson, Bernstein 2012) under a random key of this cache.
+ * NM_EINVAL: an option out of range, a budget below nm_cache_min_bytes. NM_EBUDGET, NM_ENOMEM: no room for the least
+ * budget. NM_ESYSTEM: no random key. Cost: some system calls. */
+NM_API NM_NODISCARD nm_status nm_cache_open(nm_cache **out, nm_scope *scope, const nm_cache_options *options);
+NM_API NM_NODISCARD nm_status nm_cache_open_at(nm_cache **out, nm_scope *scope, const nm_cache_options *options,
+                                               const char *site);
+#define nm_cache_open(out, scope, options) nm_cache_open_at(out, scope, options, NM_SITE)
+
+/* What an entry costs in `used`: key, value, descriptor, rounding; the shared tables apart. SIZE_MAX if no cache can hold it.
+ * The least budget that these options can be opened with; 0 if they are out of range whatever the budget. O(1). */
+NM_API size_t nm_cache_charge(const nm_cache_options *options, size_t key_len, size_t value_len);
+NM_API size_t nm_cache_min_bytes(const nm_cache_options *options);
+
+/* Copies key and value into the cache, evicting what it must; replaces an entry of that key.
+ * NM_EINVAL: NULL or empty key, NULL value with a length. NM_ETOOLARGE: the entry is larger than the budget can hold, or the
+ * key than NM_CACHE_KEY_MAX; nothing is evicted. NM_ECAPACITY: pinned entries leave no room. NM_EBUDGET, NM_ENOMEM: the
+ * scope has no room and there is nothing to evict. The old entry stays after a refusal. O(1), plus O(evicted). */
+NM_API NM_NODISCARD nm_status nm_cache_put(nm_cache *cache, const void *key, size_t key_len, const void *value,
+                                           size_t value_len);
+
+typedef enum nm_put_mode {
+    NM_PUT_SET = 0, /* whether present or not */
+    NM_PUT_ADD,     /* only if absent */
+    NM_PUT_REPLACE, /* only if present */
+} nm_put_mode;
+
+typedef struct nm_put_options {
+    size_t struct_size; /* filled in by NM_PUT_OPTIONS and nm_put_options_init */
+    uint64_t ttl_ms;    /* time to live; 0 = the cache's, NM_TTL_NEVER = without end */
+    uint32_t flags;     /* the user's, returned by get */
+    nm_put_mode mode;
+    uint64_t cas;      /* not 0: only if the present entry has this version */
+    uint64_t *cas_out; /* not NULL: gets the version of the entry that was put */
+} nm_put_options;
+
+#define NM_PUT_OPTIONS(...) (&(nm_put_options){.struct_size = sizeof(nm_put_options), __VA_ARGS__})
+static inline nm_put_options nm_put_options_init(void) {
+    nm_put_options o;
+    memset(&o, 0, sizeof o);
+    o.struct_size = sizeof o;
+    return o;
+}
+
+/* The same with options (NULL = all defaults). Further: NM_EEXISTS: NM_PUT_ADD of a present key. NM_ENOTFOUND: NM_PUT_REPLACE
+ * or cas of an absent one. NM_ESTALE: another version is present. NM_EINVAL: unknown mode. */
+NM_API NM_NODISCARD nm_status nm_cache_put_with(nm_cache *cache, const void *key, size_t key_len, const void *value,
+                                                size_t value_len, const nm_put_options *options);
+
+/* Keeps the pointer, not a copy: size_bytes (0 allowed) count in the budget and are charged to the scope. The object is the
+ * cache's if NM_OK, and on_evict gets it to free; else it remains the caller's. Errors as nm_cache_put. */
+NM_API NM_NODISCARD nm_status nm_cache_put_object(nm_cache *cache, const void *key, size_t key_len, void *object,
+                                                  size_t size_bytes);
+
+/* A pinned entry, or room reserved. A value: copy it freely, but release it once, through one of the copies. */
+typedef struct nm_entry {
+    void *value;      /* to be read only, but for room from nm_cache_reserve; of an object, the pointer that was put */
+    size_t value_len; /* bytes; of an object, its declared size */
+    const void *key;  /* the cache's copy */
+    size_t key_len;
+    uint64_t cas;          /* version: changes with every put of the key */
+    uint64_t expires_ms;   /* time left to live when it was read; NM_TTL_NEVER without end */
+    uint32_t flags;        /* the user's */
+    struct nm__slot *slot; /* NULL: no entry */
+    uint64_t generation;
+} nm_entry;
+
+/* Finds and pins an entry: it stays readable at this address until nm_entry_release, though it be removed, replaced or
+ * evicted meanwhile. A pin counts as a use. False: absent or expired (*out is empty then), or no room to note the pin.
+ * Any thread. O(1). */
+NM_API NM_NODISCARD bool nm_cache_get(nm_cache *cache, const void *key, size_t key_len, nm_entry *out);
+NM_API NM_NODISCARD bool nm_cache_get_at(nm_cache *cache, const void *key, size_t key_len, nm_entry *out,
+                                         const char *site);
+#define nm_cache_get(cache, key, key_len, out) nm_cache_get_at(cache, key, key_len, out, NM_SITE)
+
+/* A pin held by `holder`, a scope of the same root: it goes back when that scope closes, if not before. False also if the
+ * holder has no room to note it or its held_limit_bytes are reached. */
+NM_API NM_NODISCARD bool nm_cache_get_in(nm_cache *cache, nm_scope *holder, const void *key, size_t key_len,
+                                         nm_entry *out);
+NM_API NM_NODISCARD bool nm_cache_get_in_at(nm_cache *cache, nm_scope *holder, const void *key, size_t key_len,
+                                            nm_entry *out, const char *site);
+#define nm_cache_get_in(cache, holder, key, key_len, out) nm_cache_get_in_at(cache, holder, key, key_len, out, NM_SITE)
+
+/* Gives a pin back and empties the entry; an empty one is ignored. One that is no longer pinned is misuse: nothing happens,
+ * the handler is called. Any thread. O(1). */
+NM_API void nm_entry_release(nm_entry *entry);
+NM_API void nm_entry_release_at(nm_entry *entry, const char *site);
+#define nm_entry_release(entry) nm_entry_release_at(entry, NM_SITE)
+
+/* Room for a value of value_len bytes under this key, to write into through out->value: nobody sees it before the commit.
+ * It counts in the budget, and is given back by commit or abort (or, with _in, by the holder's close). Errors as
+ * nm_cache_put and nm_pool_lease_in. */
+NM_API NM_NODISCARD nm_status nm_cache_reserve(nm_cache *cache, const void *key, size_t key_len, size_t value_len,
+                                               nm_entry *out);
+NM_API NM_NODISCARD nm_status nm_cache_reserve_at(nm_cache *cache, const void *key, size_t key_len, size_t value_len,
+                                                  nm_entry *out, const char *site);
+#define nm_cache_reserve(cache, key, key_len, value_len, out)                                                          \
+    nm_cache_reserve_at(cache, key, key_len, value_len, out, NM_SITE)
+NM_API NM_NODISCARD nm_status nm_cache_reserve_in(nm_cache *cache, nm_scope *holder, const void *key, size_t key_len,
+                                                  size_t value_len, nm_entry *out);
+NM_API NM_NODISCARD nm_status nm_cache_reserve_in_at(nm_cache *cache, nm_scope *holder, const void *key, size_t key_len,
+                                                     size_t value_len, nm_entry *out, const char *site);
+#define nm_cache_reserve_in(cache, holder, key, key_len, value_len, out)                                               \
+    nm_cache_reserve_in_at(cache, holder, key, key_len, value_len, out, NM_SITE)
+
+/* Publishes a reservation, as nm_cache_put_with does, and empties *entry. Refused, by mode or cas: the reservation stays as it
+ * was. An entry that is no reservation, or no longer one, is misuse and NM_ESTALE. O(1). */
+NM_API NM_NODISCARD nm_status nm_cache_commit(nm_entry *entry, const nm_put_options *options);
+NM_API NM_NODISCARD nm_status nm_cache_commit_at(nm_entry *entry, const nm_put_options *options, const char *site);
+#define nm_cache_commit(entry, options) nm_cache_commit_at(entry, options, NM_SITE)
+
+/* Drops a reservation and empties *entry; an empty one is ignored. */
+NM_API void nm_cache_abort(nm_entry *entry);
+NM_API void nm_cache_abort_at(nm_entry *entry, const char *site);
+#define nm_cache_abort(entry) nm_cache_abort_at(entry, NM_SITE)
+
+/* Removes an entry; pinned, it stays readable for its holders, and its bytes go with the last pin. NM_ENOTFOUND: absent. */
+NM_API nm_status nm_cache_remove(nm_cache *cache, const void *key, size_t key_len);
+
+/* True if present and not expired. Not a use: nothing moves. */
+NM_API bool nm_cache_contains(const nm_cache *cache, const void *key, size_t key_len);
+
+/* Removes all entries; pinned ones stay readable for their holders. O(entries). */
+NM_API void nm_cache_clear(nm_cache *cache);
+
+/* Changes the budget, evicting down to it. NM_EINVAL: below nm_cache_min_bytes of the options it was opened with.
+ * NM_ECAPACITY: above 16 times the budget it was opened with. NM_EBUSY: pinned entries hold more than that; the budget is
+ * as before, though entries may have been evicted. O(evicted). */
+NM_API NM_NODISCARD nm_status nm_cache_resize(nm_cache *cache, size_t budget_bytes);
+
+/* used: resident entries (key, value, descriptor, rounding; objects' declared sizes). granted: what the scope is charged:
+ * used, index, free room, descriptors of pins. Always used <= granted <= budget. Any thread. O(shards). */
+NM_API size_t nm_cache_used(const nm_cache *cache);
+NM_API size_t nm_cache_granted(const nm_cache *cache);
+NM_API size_t nm_cache_budget(const nm_cache *cache);
+NM_API size_t nm_cache_count(const nm_cache *cache);
+
+typedef struct nm_cache_stats {
+    uint64_t hits; /* of get */
+    uint64_t misses;
+    uint64_t puts;        /* entries put: put, put_with, put_object, commit */
+    uint64_t evictions;   /* entries evicted for space or reclaim */
+    uint64_t rejections;  /* puts and reservations refused */
+    uint64_t expirations; /* entries that left because their time to live ended */
+    size_t entry_count;   /* resident */
+    size_t pinned_count;  /* pins and reservations out */
+    size_t budget_bytes;
+    size_t granted_bytes;
+    size_t used_bytes;
+    size_t pinned_bytes;    /* entries pinned or reserved, removed ones too */
+    size_t probation_bytes; /* of used, by segment; LRU has all in probation */
+    size_t protected_bytes;
+    size_t index_bytes; /* of granted */
+    unsigned shard_count;
+    nm_cache_policy policy;
+    char name[NM_NAME_BYTES];
+} nm_cache_stats;
+
+/* A snapshot, each shard consistent in itself. Any thread. O(shards). */
+NM_API void nm_cache_get_stats(const nm_cache *cache, nm_cache_stats *out);
+NM_API void nm_cache_get_stats_sized(const nm_cache *cache, nm_cache_stats *out, size_t out_bytes);
+#define nm_cache_get_stats(cache, out) nm_cache_get_stats_sized(cache, out, sizeof(nm_cache_stats))
+
+/* Closes the cache and gives its memory back; on_evict is called for each entry. NULL is ignored. NM_EBUSY: entries are
+ * pinned or reserved; nothing is closed. (The scope's close forces it, and reports them.) One thread, and no other may use
+ * the cache. */
+NM_API NM_NODISCARD nm_status nm_cache_close(nm_cache *cache);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif

@@ -1,0 +1,173 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+/* nebula/scope.h: named owners of memory in one tree of byte budgets.
+ *
+ * A root scope is a memory manager of its own; arenas, pools and caches are opened in a scope and charge it, and all its
+ * ancestors, for every byte that they take. Whoever would pass a hard limit is refused, after the caches and the idle
+ * buffers below that limit were asked to give back. Closing a scope frees all that it was granted and tells what leaked.
+ *
+ * Threads: process and service scopes are shared; session, request and task scopes belong to one thread at a time.
+ * Stats, dump and reclaim may be called from any thread. Closing a scope while another thread uses anything below it is
+ * an error of the program. */
+#ifndef NEBULA_SCOPE_H
+#define NEBULA_SCOPE_H
+
+#include <stdio.h>
+#include <string.h>
+
+#include "nebula/base.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+typedef struct nm_scope nm_scope;
+
+typedef enum nm_scope_kind {
+    NM_SCOPE_DEFAULT = 0, /* a root: process; any other: service */
+    NM_SCOPE_PROCESS,
+    NM_SCOPE_SERVICE,
+    NM_SCOPE_SESSION,
+    NM_SCOPE_REQUEST,
+    NM_SCOPE_TASK,
+} nm_scope_kind;
+
+typedef enum nm_leak_mode {
+    NM_LEAKS_DEFAULT = 0, /* report what should have been returned by hand */
+    NM_LEAKS_STRICT,      /* and what the scope itself held and gave back (the _in functions) */
+    NM_LEAKS_OFF,         /* report nothing, count nothing; everything is freed all the same */
+} nm_leak_mode;
+
+/* Called when `crossed` grows over its soft limit, and once more before its hard limit refuses; `wanted_bytes` is what is
+ * still wanted after the library's own reclaim (0 if nothing). Runs on the thread that grew, with no lock held; it may
+ * release, evict and grow (no recursion: a crossing inside the hook does not call it), but not close a scope, pool or
+ * cache. */
+typedef void nm_pressure_fn(nm_scope *crossed, size_t wanted_bytes, void *context);
+
+typedef struct nm_scope_options {
+    size_t struct_size;          /* filled in by NM_SCOPE_OPTIONS and nm_scope_options_init */
+    const char *name;            /* copied, cut at 31 bytes; default "" */
+    nm_scope_kind kind;          /* see nm_scope_kind */
+    nm_leak_mode leak_report;    /* see nm_leak_mode */
+    size_t soft_bytes;           /* 0 = none; not above hard_bytes */
+    size_t hard_bytes;           /* 0 = the parent's, without one none; of a root at least NM_ROOT_MIN_BYTES */
+    size_t held_limit_bytes;     /* most that may be leased, pinned or reserved through this scope (the _in functions);
+                                    counted, not charged twice; 0 = no limit */
+    nm_pressure_fn *on_pressure; /* NULL = none */
+    void *context;               /* given to on_pressure */
+} nm_scope_options;
+
+/* The smallest hard limit that a root takes. */
+#define NM_ROOT_MIN_BYTES ((size_t)64 << 10)
+
+#define NM_SCOPE_OPTIONS(...) (&(nm_scope_options){.struct_size = sizeof(nm_scope_options), __VA_ARGS__})
+static inline nm_scope_options nm_scope_options_init(void) {
+    nm_scope_options o;
+    memset(&o, 0, sizeof o);
+    o.struct_size = sizeof o;
+    return o;
+}
+
+/* Opens a scope under `parent`, or a new root (a memory manager of its own) where parent is NULL. *out is the caller's
+ * to close, and NULL unless NM_OK. The scope's header, 256 bytes, is charged to the parent.
+ * NM_EINVAL: an option out of range. NM_EBUDGET: an ancestor's hard limit. NM_ENOMEM, NM_ESYSTEM: the system refused.
+ * Any thread, if the parent is shared; else the parent's. Cost: a root some system calls, others O(depth). */
+NM_API NM_NODISCARD nm_status nm_scope_open(nm_scope **out, nm_scope *parent, const nm_scope_options *options);
+NM_API NM_NODISCARD nm_status nm_scope_open_at(nm_scope **out, nm_scope *parent, const nm_scope_options *options,
+                                               const char *site);
+#define nm_scope_open(out, parent, options) nm_scope_open_at(out, parent, options, NM_SITE)
+
+typedef enum nm_leak_kind {
+    NM_LEAK_SCOPE,       /* a child scope still open; bytes: what it was granted */
+    NM_LEAK_LEASE,       /* a lease still out of a pool that closes, or held by a strict scope */
+    NM_LEAK_PIN,         /* an entry still pinned, likewise */
+    NM_LEAK_RESERVATION, /* room reserved in a cache, neither committed nor aborted, likewise */
+} nm_leak_kind;
+
+typedef struct nm_leak_site {
+    nm_leak_kind kind;
+    size_t count;             /* how many of this kind, name and site */
+    size_t bytes;             /* their sum */
+    const char *site;         /* where leased, pinned, reserved or opened */
+    char name[NM_NAME_BYTES]; /* of the pool, cache or scope */
+} nm_leak_site;
+
+#define NM_LEAK_SITES 16
+
+/* Self-contained: nothing in it is to be freed, and it outlives the scope. */
+typedef struct nm_leak_report {
+    size_t leaked_count;
+    size_t leaked_bytes;
+    size_t peak_bytes; /* the most that the scope was ever granted */
+    size_t soft_bytes; /* its limits, 0 = none */
+    size_t hard_bytes;
+    char scope_name[NM_NAME_BYTES];
+    nm_scope_kind scope_kind;
+    uint32_t site_count;  /* entries of `sites` that are filled in, in the order of discovery */
+    size_t sites_omitted; /* leaks that found no room in `sites`; they count in the sums above */
+    nm_leak_site sites[NM_LEAK_SITES];
+} nm_leak_report;
+
+/* Closes a scope: runs its deferred functions, last first; closes the child scopes that are still open (each is a leak),
+ * deepest first; gives back what it holds through the _in functions; closes its caches, pools and arenas; gives
+ * everything back to the parent. Returns the number of leaks, of descendants too, and fills in the report if there is
+ * one. Never fails; NULL is ignored and gives 0 leaks. A root gives all its memory back to the system.
+ * One thread, and no other may use anything below the scope. Cost: O(what is open below it). */
+NM_API size_t nm_scope_close(nm_scope *scope, nm_leak_report *report);
+NM_API size_t nm_scope_close_at(nm_scope *scope, nm_leak_report *report, size_t report_bytes, const char *site);
+#define nm_scope_close(scope, report) nm_scope_close_at(scope, report, sizeof(nm_leak_report), NM_SITE)
+
+/* Prints a report for people: a headline, a line for each site, the peak and the limits. A report of 0 leaks is printed
+ * too. */
+NM_API void nm_leak_report_print(const nm_leak_report *report, FILE *to);
+
+/* Changes the limits; 0 means what it means in the options. Reclaims first if the scope is above the new hard limit; if it
+ * still is, or the limit is out of range, nothing is changed.
+ * NM_EBUSY: still above. NM_EINVAL: soft above hard, or a root below NM_ROOT_MIN_BYTES. Any thread. */
+NM_API NM_NODISCARD nm_status nm_scope_set_budget(nm_scope *scope, size_t soft_bytes, size_t hard_bytes);
+
+/* Asks the elastic holders below the scope to give back: of a root first the idle blocks, then pools' idle buffers, then
+ * elastic caches. Returns the bytes freed, which may be more or less than wanted. Any thread, no lock of its own held.
+ * Cost: O(holders) and the system calls that give pages back. */
+NM_API size_t nm_scope_reclaim(nm_scope *scope, size_t wanted_bytes);
+
+typedef struct nm_scope_stats {
+    size_t granted_bytes; /* charged to the scope and all below it; of a root: all memory that it has committed */
+    size_t used_bytes;    /* handed out inside that; arenas count as of their last block */
+    size_t peak_bytes;    /* the most that was granted */
+    size_t soft_bytes;    /* limits in force here, 0 = none; hard: its own, else the nearest ancestor's */
+    size_t hard_bytes;
+    size_t
+        idle_bytes;   /* of a root: committed and granted to nobody: idle blocks and free room in bookkeeping; else 0 */
+    size_t own_bytes; /* of a root: its own bookkeeping; else 0. granted = own + idle + what was handed down */
+    size_t child_count;     /* child scopes that are open */
+    uint64_t refused_count; /* grants that this scope's hard limit refused */
+    uint64_t soft_count;    /* crossings of the soft limit */
+    nm_scope_kind kind;
+    char name[NM_NAME_BYTES];
+} nm_scope_stats;
+
+/* A snapshot; each value is right, their sum only at a quiet point. Any thread. O(holders below the scope). */
+NM_API void nm_scope_get_stats(const nm_scope *scope, nm_scope_stats *out);
+NM_API void nm_scope_get_stats_sized(const nm_scope *scope, nm_scope_stats *out, size_t out_bytes);
+#define nm_scope_get_stats(scope, out) nm_scope_get_stats_sized(scope, out, sizeof(nm_scope_stats))
+
+typedef enum nm_dump_format { NM_DUMP_TEXT = 0 } nm_dump_format;
+
+/* Writes the tree below `scope`: process, service and session scopes a line each, with what they hold; request and task
+ * scopes as a count and a sum. Any thread; scopes are neither opened nor closed meanwhile by others (they wait).
+ * NM_EINVAL: unknown format. NM_ESYSTEM: the file did not take it. */
+NM_API NM_NODISCARD nm_status nm_scope_dump(const nm_scope *scope, FILE *to, nm_dump_format format);
+
+/* Runs fn(arg) when the scope closes, last deferred first, before anything of the scope is torn down.
+ * NM_EBUDGET, NM_ENOMEM: no room to note it; nothing is deferred. O(1); a deferral takes 16 bytes, in steps of 256. */
+NM_API NM_NODISCARD nm_status nm_scope_defer(nm_scope *scope, void (*fn)(void *arg), void *arg);
+
+/* For tests: the n-th grant from now on to the scope or to anything below it is refused, once, with NM_EBUDGET and
+ * without reclaim; 0 switches it off. Any thread. */
+NM_API void nm_scope_fail_after(nm_scope *scope, uint64_t n);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif

@@ -1,0 +1,58 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+/* Blocks: power-of-two pieces of memory of a root, from 4 KiB to 2 MiB, and larger ones as mappings of their own.
+ *
+ * A slab is 2 MiB of address space, cut by the buddy system; its first page describes it. Only what is committed counts:
+ * the store asks `ledger` before it commits a byte and tells it when pages went back. Blocks given back stay committed,
+ * idle, up to a cap. All functions take the store's own lock; see README.md. */
+#ifndef NM_SRC_BLOCK_BLOCK_H
+#define NM_SRC_BLOCK_BLOCK_H
+
+#include <pthread.h>
+
+#include "base/math.h"
+#include "nebula/base.h"
+#include "os/os.h"
+
+#define NM__BLOCK_MIN_BYTES ((size_t)4 << 10)
+#define NM__SLAB_BYTES      ((size_t)2 << 20)
+#define NM__BLOCK_ORDERS    10 /* 4 KiB << 9 = 2 MiB */
+
+/* Who is charged for committed bytes: the root scope. charge: false = refused. Called with the store's lock held. */
+typedef struct nm__ledger {
+    bool (*charge)(void *context, size_t bytes);
+    void (*uncharge)(void *context, size_t bytes);
+    size_t (*committed)(const void *context);
+    size_t (*limit)(const void *context);
+    void *context;
+} nm__ledger;
+
+typedef struct nm__slab nm__slab;
+typedef struct nm__idle_block nm__idle_block;
+
+typedef struct nm__blocks {
+    pthread_mutex_t lock;
+    nm__ledger ledger;
+    nm__idle_block *idle[NM__BLOCK_ORDERS]; /* committed, of no owner; newest first */
+    nm__slab *partial[NM__BLOCK_ORDERS];    /* slabs by the largest order that they have free */
+    nm__slab *full;                         /* slabs with nothing free */
+    size_t idle_bytes;
+    size_t own_bytes; /* committed for slab headers */
+} nm__blocks;
+
+void nm__blocks_open(nm__blocks *blocks, const nm__ledger *ledger);
+/* Gives everything to the system, idle or not. */
+void nm__blocks_close(nm__blocks *blocks);
+
+/* The size of the block that serves `bytes`: a power of two up to 2 MiB, whole pages above. bytes <= NM__BYTES_MAX. */
+size_t nm__block_bytes(size_t bytes);
+
+/* Takes a block of nm__block_bytes(bytes), contents undefined. NM_EBUDGET: the ledger refused (after all idle blocks were
+ * given back). NM_ENOMEM: the system refused. */
+nm_status nm__blocks_take(nm__blocks *blocks, size_t bytes, void **out);
+/* Gives back a block of that size (as nm__block_bytes says). Keeps it idle if the cap allows. */
+void nm__blocks_give(nm__blocks *blocks, void *block, size_t bytes);
+/* Gives idle blocks to the system until `wanted` bytes are gone or none is left. Returns the bytes. */
+size_t nm__blocks_trim(nm__blocks *blocks, size_t wanted);
+size_t nm__blocks_idle_bytes(nm__blocks *blocks);
+
+#endif

@@ -1,0 +1,33 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+/* The one table of system calls. Nothing else in the library talks to the kernel (but for libc's mutexes). */
+#ifndef NM_SRC_OS_OS_H
+#define NM_SRC_OS_OS_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+/* The unit of commit and decommit. Systems with larger pages are refused at the opening of a root. */
+#define NM__PAGE_BYTES ((size_t)4096)
+
+typedef struct nm__os {
+    /* Address space, no memory: not accessible until committed. `align` is a power of two. NULL: refused. */
+    void *(*reserve)(size_t bytes, size_t align);
+    void (*unreserve)(void *address, size_t bytes);
+    /* Makes pages readable and writable; they are zero if never committed before or decommitted since. Committing what is
+     * committed is allowed. False: refused, nothing changed. */
+    bool (*commit)(void *address, size_t bytes);
+    /* Gives the pages back to the system; the addresses stay reserved. False: refused, the pages are as they were. */
+    bool (*decommit)(void *address, size_t bytes);
+    uint64_t (*clock_ns)(void);        /* monotonic */
+    uint64_t (*clock_coarse_ms)(void); /* monotonic, a few milliseconds coarse, cheap */
+    bool (*random)(void *out, size_t bytes);
+    size_t (*page_bytes)(void);
+} nm__os;
+
+/* The table in force: the system's, until a test replaces it (NULL: brings the system's back). */
+extern const nm__os nm__os_system;
+const nm__os *nm__os_get(void);
+void nm__os_replace(const nm__os *table);
+
+#endif
