@@ -8,24 +8,27 @@
 
 /* ---- lease ------------------------------------------------------------------------------------------------------- */
 
-/* Out of line and last, so that without a checker the fast path saves no register. */
-static __attribute__((noinline, cold)) void unpoison(const nm_lease *lease) {
-    nm__check_unpoison(lease->data, lease->size);
+static inline nm_lease lease_of(const nm_pool *pool, nm__slot *slot, uint64_t generation) {
+    return (nm_lease){.data = slot->data, .size = pool->chunk_bytes, .slot = slot, .generation = generation};
+}
+
+/* Calls in tail position, here and below: so the fast path saves no register. */
+static __attribute__((noinline, cold)) nm_lease lease_watched(const nm_pool *pool, nm__slot *slot,
+                                                              uint64_t generation) {
+    nm__check_unpoison(slot->data, pool->chunk_bytes);
+    return lease_of(pool, slot, generation);
 }
 
 /* The slot was popped: nobody else has it. */
-static inline void take(nm_pool *pool, nm__slot *slot, nm_lease *out, const char *site) {
-    out->data = slot->data;
-    out->size = pool->chunk_bytes;
-    out->slot = slot;
+static inline nm_lease take(const nm_pool *pool, nm__slot *slot, const char *site) {
     nm_atomic_store(&slot->leased_at, site, NM_RELAXED);
     /* relaxed: the pop has ordered it behind the release that made it even */
     uint64_t generation = nm_atomic_load(&slot->generation, NM_RELAXED) + 1;
-    out->generation = generation;
     /* release: pairs with the acquire in won(), for a release by another thread that has only the address; shows it
      * leased_at. */
     nm_atomic_store(&slot->generation, generation, NM_RELEASE);
-    if (NM_UNLIKELY(pool->watched)) unpoison(out);
+    if (NM_UNLIKELY(pool->watched)) return lease_watched(pool, slot, generation);
+    return lease_of(pool, slot, generation);
 }
 
 /* The free list was empty. Whatever is on its way back to it (a trim's pick, growth) is so under the lock: who finds the
@@ -48,7 +51,7 @@ static __attribute__((noinline)) nm_status lease_slow(nm_pool *pool, nm_scope *h
         if (slot == NULL && grow) st = nm__pool_grow(pool, 1, true, &wanted, &slot);
         pthread_mutex_unlock(&pool->lock);
         if (st == NM_OK) {
-            take(pool, slot, out, site);
+            *out = take(pool, slot, site);
             if (holder != NULL) nm__hold(holder, slot, out->generation, out->size);
             nm__settle(owner, &pool->holder);
             return NM_OK;
@@ -65,20 +68,23 @@ static __attribute__((noinline)) nm_status lease_slow(nm_pool *pool, nm_scope *h
     return st;
 }
 
-nm_lease nm_pool_lease_at(nm_pool *pool, const char *site) {
+/* A call of its own: a local lease whose address is taken would be written in pieces and read back as a whole. */
+static __attribute__((noinline)) nm_lease lease_slow_by_value(nm_pool *pool, const char *site) {
     nm_lease lease;
-    nm__slot *slot = nm__pool_pop(pool);
-    if (NM_UNLIKELY(slot == NULL))
-        (void)lease_slow(pool, NULL, &lease, site);
-    else
-        take(pool, slot, &lease, site);
+    (void)lease_slow(pool, NULL, &lease, site);
     return lease;
+}
+
+nm_lease nm_pool_lease_at(nm_pool *pool, const char *site) {
+    nm__slot *slot = nm__pool_pop(pool);
+    if (NM_UNLIKELY(slot == NULL)) return lease_slow_by_value(pool, site);
+    return take(pool, slot, site);
 }
 
 nm_status nm_pool_try_lease_at(nm_pool *pool, nm_lease *out, const char *site) {
     nm__slot *slot = nm__pool_pop(pool);
     if (NM_UNLIKELY(slot == NULL)) return lease_slow(pool, NULL, out, site);
-    take(pool, slot, out, site);
+    *out = take(pool, slot, site);
     return NM_OK;
 }
 
@@ -95,7 +101,7 @@ nm_status nm_pool_lease_in_at(nm_pool *pool, nm_scope *holder, nm_lease *out, co
         nm__hold_cancel(holder, pool->chunk_bytes);
         return lease_slow(pool, holder, out, site);
     }
-    take(pool, slot, out, site);
+    *out = take(pool, slot, site);
     nm__hold(holder, slot, out->generation, out->size);
     return NM_OK;
 }
@@ -122,12 +128,33 @@ static inline void give_back(nm__slot *slot, const char *site) {
         nm__pool_push_chain(pool, slot, slot);
 }
 
+static void misuse(const nm_pool *pool, const nm__slot *slot, const char *what, const void *data, const char *site) {
+    nm__misuse(&(nm_misuse){
+        .what = what,
+        .part = nm__pool_slot_class.part,
+        .name = pool != NULL ? pool->name : NULL,
+        .address = data,
+        .site = site,
+        .leased_at = slot != NULL ? nm_atomic_load(&slot->leased_at, NM_RELAXED) : NULL,
+        .released_at = slot != NULL ? nm_atomic_load(&slot->released_at, NM_RELAXED) : NULL,
+    });
+}
+
+static __attribute__((noinline, cold)) void stale_lease(const nm__slot *slot, const void *data, const char *site) {
+    /* Has the slot gone on to another pool, to another part, or to nobody? Then its name is not ours to tell. */
+    bool ours = nm_atomic_load(&slot->class, NM_RELAXED) == &nm__pool_slot_class;
+    if (ours && slot->owner != NULL && slot->data == data)
+        misuse(slot->owner, slot, "lease released twice", data, site);
+    else
+        misuse(NULL, slot, "lease released after its pool was closed", data, site);
+}
+
 void nm_lease_release_at(nm_lease *lease, const char *site) {
     void *data = lease->data;
     if (NM_UNLIKELY(data == NULL)) return;
     nm__slot *slot = lease->slot;
     if (NM_UNLIKELY(!won(slot, lease->generation))) {
-        nm__slot_misuse(slot, "lease released that is not out any more", data, site);
+        stale_lease(slot, data, site);
         return;
     }
     lease->data = NULL;
@@ -135,19 +162,6 @@ void nm_lease_release_at(nm_lease *lease, const char *site) {
 }
 
 void nm__lease_end(nm_lease *lease) { nm_lease_release_at(lease, "end of NM_LEASE_SCOPED"); }
-
-static void misuse_of_address(const nm_pool *pool, const nm__slot *slot, const char *what, const void *data,
-                              const char *site) {
-    nm__misuse(&(nm_misuse){
-        .what = what,
-        .part = "pool",
-        .name = pool->name,
-        .address = data,
-        .site = site,
-        .leased_at = slot != NULL ? nm_atomic_load(&slot->leased_at, NM_RELAXED) : NULL,
-        .released_at = slot != NULL ? nm_atomic_load(&slot->released_at, NM_RELAXED) : NULL,
-    });
-}
 
 void nm_pool_release_data_at(nm_pool *pool, void *data, const char *site) {
     if (data == NULL) return;
@@ -157,17 +171,17 @@ void nm_pool_release_data_at(nm_pool *pool, void *data, const char *site) {
     /* acquire: pairs with the release in nm__pool_grow; shows the group's `slots` */
     size_t known = nm_atomic_load(&pool->group_count, NM_ACQUIRE) * NM__GROUP_COUNT;
     if (index >= nm__min(known, pool->cap)) {
-        misuse_of_address(pool, NULL, "foreign address", data, site);
+        misuse(pool, NULL, "foreign address", data, site);
         return;
     }
     nm__slot *slot = nm__pool_slot_of_index(pool, index);
     if (offset != index * pool->stride) {
-        misuse_of_address(pool, slot, "address inside a buffer", data, site);
+        misuse(pool, slot, "address inside a buffer", data, site);
         return;
     }
     uint64_t generation = nm_atomic_load(&slot->generation, NM_RELAXED);
     if ((generation & 1) == 0 || !won(slot, generation)) {
-        misuse_of_address(pool, slot, "buffer is not leased", data, site);
+        misuse(pool, slot, "buffer is not leased", data, site);
         return;
     }
     give_back(slot, site);
