@@ -34,15 +34,11 @@ typedef struct nm__group {
     uint64_t idle; /* trim's notes: taken off the free list; 0 outside a trim */
 } nm__group;
 
+/* One page. What every lease touches lies at its end: the first slots of a page, which are in use most, and page-aligned
+ * buffers lie at the beginning of theirs, and a load that agrees with an earlier store in the low 12 bits of its address
+ * waits for it (README, "Aliasing"). */
 struct nm_pool {
-    /* The one word that all threads write, on a line of its own; the next line is kept free too, for the processor fetches
-     * lines in pairs. */
-    alignas(128) NM_ATOMIC(uint64_t) head;
-
-    /* Read by every lease; constant, but for `slots`, which is set before the first slot is on the free list. */
-    alignas(128) nm__slot *slots; /* slot number n of the root is slots + n */
-    size_t chunk_bytes;
-    bool watched; /* by a checker: free buffers are poisoned */
+    nm__holder holder; /* .scope: who is charged */
 
     /* constant */
     unsigned char *base; /* of the buffers' range */
@@ -52,12 +48,13 @@ struct nm_pool {
     size_t
         unit_bytes; /* memory that a unit needs; less than unit_count * stride where alignment leaves gaps of pages */
     size_t range_bytes; /* of the buffers */
-    size_t own_bytes;   /* of this struct's range: its own pages, then the groups */
+    size_t own_bytes;   /* of this struct's range: its page, then the groups */
     size_t group_max;
     nm__group *groups;
+    char name[NM_NAME_BYTES];
 
     /* Growth and trim. */
-    alignas(128) pthread_mutex_t lock;
+    pthread_mutex_t lock;
     size_t cold_hint;    /* no group before this one has a buffer without memory */
     size_t groups_bytes; /* committed of `groups` */
     NM_ATOMIC(size_t) group_count;
@@ -66,10 +63,18 @@ struct nm_pool {
     NM_ATOMIC(size_t) granted_bytes;
     NM_ATOMIC(uint64_t) grow_count;
     NM_ATOMIC(uint64_t) refused_count;
-    nm__holder holder; /* .scope: who is charged */
-    char name[NM_NAME_BYTES];
+
+    /* Read by every lease; constant, but for `slots`, which is set before the first slot is on the free list. */
+    alignas(NM__PAGE_BYTES / 2) char gap_[NM__PAGE_BYTES / 2 - 256];
+    nm__slot *slots; /* slot number n of the root is slots + n */
+    size_t chunk_bytes;
+    bool watched; /* by a checker: free buffers are poisoned */
+
+    /* The one word that all threads write, on a line of its own and without a neighbour: processors fetch lines in pairs. */
+    alignas(128) NM_ATOMIC(uint64_t) head;
 };
-#define NM__POOL_BYTES (nm__round_up(sizeof(nm_pool), NM__PAGE_BYTES))
+_Static_assert(sizeof(nm_pool) == NM__PAGE_BYTES, "a pool is one page");
+#define NM__POOL_BYTES NM__PAGE_BYTES
 
 extern const nm__slot_class nm__pool_slot_class;
 
