@@ -53,9 +53,12 @@ static nm_status commit_run(nm_pool *pool, size_t group, uint64_t run, nm__grant
 }
 
 static size_t decommit_run(nm_pool *pool, size_t group, uint64_t run) {
+    unsigned char *address = run_address(pool, group, run);
     size_t bytes = run_bytes(pool, run);
-    if (!nm__range_decommit(pool->holder.scope, run_address(pool, group, run), bytes)) return 0;
+    if (!nm__range_decommit(pool->holder.scope, address, bytes)) return 0;
     nm_atomic_sub(&pool->granted_bytes, bytes, NM_RELAXED);
+    /* Poison would outlive the range and hit whoever is given these addresses next. */
+    if (pool->watched) nm__check_unpoison(address, bytes);
     return bytes;
 }
 
