@@ -141,7 +141,7 @@ static void a_refused_mark_is_stale_from_the_start(void **state) {
 /* ---- NM_ARENA_TEMP ----------------------------------------------------------------------------------------------- */
 
 static int leave_by_return(nm_arena *a) {
-    NM_ARENA_TEMP(a) {
+    NM_ARENA_TEMP (a) {
         if (nm_arena_alloc(a, 100) != NULL) return 1;
     }
     return 0;
@@ -152,27 +152,27 @@ static void a_temp_block_left_by_break_goto_return_or_continue_is_undone(void **
     for (int round = 0; round < 2; round++) { /* without a block at first, then within one */
         size_t used = nm_arena_used(a);
         int runs = 0;
-        NM_ARENA_TEMP(a) {
+        NM_ARENA_TEMP (a) {
             runs++;
             assert_non_null(nm_arena_alloc(a, 100));
             assert_int_equal(nm_arena_used(a), used + 16 + 112);
         }
         assert_int_equal(nm_arena_used(a), used);
-        NM_ARENA_TEMP(a) {
+        NM_ARENA_TEMP (a) {
             runs++;
             assert_non_null(nm_arena_alloc(a, 100));
             if (runs == 2) break;
             fail();
         }
         assert_int_equal(nm_arena_used(a), used);
-        NM_ARENA_TEMP(a) {
+        NM_ARENA_TEMP (a) {
             runs++;
             assert_non_null(nm_arena_alloc(a, 100));
             if (runs == 3) continue;
             fail();
         }
         assert_int_equal(nm_arena_used(a), used);
-        NM_ARENA_TEMP(a) {
+        NM_ARENA_TEMP (a) {
             runs++;
             assert_non_null(nm_arena_alloc(a, 2 << 20));
             if (runs == 4) goto out;
@@ -191,17 +191,21 @@ static void temp_blocks_nest_and_spare_the_callers_mark(void **state) {
     nm_arena *a = arena_of(state);
     nm_mark mark = nm_arena_mark(a);
     size_t used = nm_arena_used(a);
-    NM_ARENA_TEMP(a) {
+    NM_ARENA_TEMP (a) {
         nm_mark inside = nm_arena_mark(a);
         assert_non_null(nm_arena_alloc(a, 5000));
-        NM_ARENA_TEMP(a) { assert_non_null(nm_arena_alloc(a, 50000)); }
+        NM_ARENA_TEMP (a) {
+            assert_non_null(nm_arena_alloc(a, 50000));
+        }
         assert_int_equal(nm_arena_used(a), used + 16 + 5008);
         assert_int_equal(nm_arena_rewind(a, inside), NM_OK);
     }
     assert_int_equal(nm_arena_used(a), used);
     assert_int_equal(nm_arena_rewind(a, mark), NM_OK);
     for (int i = 0; i < 10000; i++)
-        NM_ARENA_TEMP(a) { assert_non_null(nm_arena_alloc(a, 100)); }
+        NM_ARENA_TEMP (a) {
+            assert_non_null(nm_arena_alloc(a, 100));
+        }
     assert_int_equal(nm_arena_used(a), used);
 }
 
@@ -210,12 +214,12 @@ static void a_reset_or_an_outer_rewind_inside_a_temp_block_stands(void **state) 
     assert_non_null(nm_arena_alloc(a, 100));
     nm_mark mark = nm_arena_mark(a);
     size_t used = nm_arena_used(a);
-    NM_ARENA_TEMP(a) {
+    NM_ARENA_TEMP (a) {
         assert_int_equal(nm_arena_rewind(a, mark), NM_OK);
         assert_non_null(nm_arena_alloc(a, 100));
     }
     assert_int_equal(nm_arena_used(a), used + 112);
-    NM_ARENA_TEMP(a) {
+    NM_ARENA_TEMP (a) {
         nm_arena_reset(a);
         assert_non_null(nm_arena_alloc(a, 32));
     }
@@ -244,7 +248,9 @@ static void deferred_functions_run_last_first_at_rewind_reset_and_close(void **s
     assert_int_equal(nm_arena_rewind(a, inner), NM_ESTALE);
     assert_int_equal(nm_arena_rewind(a, mark), NM_OK);
     assert_string_equal(order, "cdb");
-    NM_ARENA_TEMP(a) { assert_int_equal(nm_arena_defer(a, note, "e"), NM_OK); }
+    NM_ARENA_TEMP (a) {
+        assert_int_equal(nm_arena_defer(a, note, "e"), NM_OK);
+    }
     assert_string_equal(order, "cdbe");
     assert_int_equal(nm_arena_defer(a, note, "f"), NM_OK);
     nm_arena_reset(a);
@@ -314,7 +320,9 @@ static void meddle(void *arg) {
     assert_int_equal(nm_arena_defer(a, meddle, m), NM_EBUSY);
     assert_null(nm_arena_mark(a).record);
     assert_int_equal(nm_arena_rewind(a, m->mark), NM_EBUSY);
-    NM_ARENA_TEMP(a) { assert_null(nm_arena_strdup(a, "x")); }
+    NM_ARENA_TEMP (a) {
+        assert_null(nm_arena_strdup(a, "x"));
+    }
     int misuses = m->misuses;
     nm_arena_reset(a);
     nm_arena_close(a);

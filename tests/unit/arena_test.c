@@ -18,7 +18,7 @@ static void a_fresh_arena_has_used_nothing_and_no_block(void **state) {
 static void options_out_of_range_are_refused_and_nothing_is_charged(void **state) {
     nm_scope *root = root_of(state);
     size_t before = granted_to(root);
-    nm_arena *a = (nm_arena *)state;
+    nm_arena *a = NULL;
     assert_int_equal(nm_arena_open(&a, root, NM_ARENA_OPTIONS(.block_bytes = 4095)), NM_EINVAL);
     assert_null(a);
     assert_int_equal(nm_arena_open(&a, root, NM_ARENA_OPTIONS(.block_bytes = ((size_t)2 << 20) + 1)), NM_EINVAL);
@@ -116,7 +116,7 @@ static void sizes_that_no_memory_has_are_refused(void **state) {
             assert_usable(a);
         }
     nm_arena_reset(a);
-    assert_null(nm_arena_alloc(a, (size_t)1 << 59)); /* a size that counts, and that the system does not have */
+    assert_null(nm_arena_alloc(a, (size_t)1 << 55)); /* a size that counts, and that the system does not have */
     assert_true(nm_arena_status(a) == NM_ENOMEM || nm_arena_status(a) == NM_EBUDGET);
     assert_usable(a);
 }
@@ -134,7 +134,7 @@ static void typed_allocation_is_zeroed_aligned_and_checks_the_product(void **sta
     struct point *one = NM_NEW(a, struct point);
     assert_non_null(one);
     assert_true(one->x == 0 && one->y == 0);
-    (void)nm_arena_alloc(a, 16);
+    assert_non_null(nm_arena_alloc(a, 16));
     line *lines = NM_NEW_ARRAY(a, line, 3);
     assert_non_null(lines);
     assert_int_equal((uintptr_t)lines % 128, 0);
@@ -171,7 +171,8 @@ static void every_alignment_up_to_two_mebibytes(void **state) {
         for (size_t align = 1; align <= (size_t)2 << 20; align *= 2)
             for (size_t n = 0; n < 5000; n = n * 3 + 1) {
                 size_t used = nm_arena_used(a);
-                unsigned char *p = round == 0 ? nm_arena_alloc_aligned(a, n, align) : (nm_arena_alloc_aligned)(a, n, align);
+                unsigned char *p =
+                    round == 0 ? nm_arena_alloc_aligned(a, n, align) : (nm_arena_alloc_aligned)(a, n, align);
                 assert_non_null(p);
                 assert_int_equal((uintptr_t)p % align, 0);
                 pattern_fill(p, n, n);
