@@ -115,7 +115,7 @@ static nm_status place_large(nm__arena *a, size_t size, size_t align, size_t ext
     nm_status st = take(a, bytes, bytes, &block);
     if (st != NM_OK) return st;
     nm__arena_large *l = (nm__arena_large *)(void *)block.base;
-    if (a->checked) nm__check_unpoison(l, NM__ARENA_LARGE_HEADER_BYTES);
+    if (a->checked) nm__check_unpoison(l, sizeof *l);
     *l = (nm__arena_large){
         .block = block,
         .previous = a->large,
@@ -146,7 +146,7 @@ static nm_status place_next(nm__arena *a, size_t size, size_t align, size_t extr
         nm_status st = take(a, min_bytes, nm__max(min_bytes, want), &block);
         if (st != NM_OK) return st;
         b = (nm__arena_block *)(void *)block.base;
-        if (a->checked) nm__check_unpoison(b, NM__ARENA_BLOCK_HEADER_BYTES);
+        if (a->checked) nm__check_unpoison(b, sizeof *b);
         *b = (nm__arena_block){.block = block};
         if (a->step_bytes < NM__ARENA_BLOCK_LAST_BYTES) a->step_bytes *= 2;
     }
