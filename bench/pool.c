@@ -3,8 +3,9 @@
  *
  * limit: an array of buffers of the thread's own, popped and pushed inline: no sharing, no checks, no holder.
  * mutex_list: the pool that everybody writes first. malloc: glibc's, of the same size.
- * Each thread leases one buffer, writes its first byte and releases it. CSV on standard output; a row is the median of the
- * repetitions, in which the contenders take turns; with more threads a repetition counts until the last one is done. */
+ * Each thread leases one buffer, writes its first byte and releases it. CSV on standard output; a row is the median of
+ * the repetitions, in which the contenders take turns; with more threads a repetition counts until the last one is
+ * done. */
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -28,7 +29,7 @@ static double now_ns(void) {
     return (double)t.tv_sec * 1e9 + (double)t.tv_nsec;
 }
 
-/* ---- the contenders ----------------------------------------------------------------------------------------------- */
+/* ---- the contenders ---------------------------------------------------------------------------------------------- */
 
 typedef struct list_node {
     struct list_node *next;
@@ -100,7 +101,7 @@ static const struct contender {
 } contenders[] = {{"limit", run_limit}, {"nm_pool", run_pool}, {"mutex_list", run_mutex_list}, {"malloc", run_malloc}};
 #define CONTENDERS (sizeof contenders / sizeof contenders[0])
 
-/* ---- the measurement ---------------------------------------------------------------------------------------------- */
+/* ---- the measurement --------------------------------------------------------------------------------------------- */
 
 typedef struct job {
     void (*run)(shared *);

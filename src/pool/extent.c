@@ -2,12 +2,12 @@
 /* Memory of the buffers: committed unit by unit when the free list is empty, given back by trim.
  *
  * A unit is the fewest buffers that fill whole pages (one, where a buffer is pages by itself); 64 buffers are a group,
- * which has a page of slots; units never straddle groups. A buffer without memory ("cold") keeps its slot and is found again
- * through the group's bits, lowest address first. */
+ * which has a page of slots; units never straddle groups. A buffer without memory ("cold") keeps its slot and is found
+ * again through the group's bits, lowest address first. */
 #include "check/check.h"
 #include "pool/pool_internal.h"
 
-/* ---- geometry ----------------------------------------------------------------------------------------------------- */
+/* ---- geometry ---------------------------------------------------------------------------------------------------- */
 
 static uint64_t bits(size_t from, size_t count) {
     return (count == 64 ? ~(uint64_t)0 : ((uint64_t)1 << count) - 1) << from;
@@ -62,7 +62,7 @@ static size_t decommit_run(nm_pool *pool, size_t group, uint64_t run) {
     return bytes;
 }
 
-/* ---- groups -------------------------------------------------------------------------------------------------------- */
+/* ---- groups ------------------------------------------------------------------------------------------------------ */
 
 static void group_drop(nm_pool *pool, size_t group, bool with_page) {
     nm_scope *owner = pool->holder.scope;
@@ -75,8 +75,8 @@ static void group_drop(nm_pool *pool, size_t group, bool with_page) {
     nm_atomic_sub(&pool->granted_bytes, NM__PAGE_BYTES, NM_RELAXED);
 }
 
-/* Makes the next group's record and slots; *with_page: its record needed a page more. Nobody sees it before group_count says
- * so. */
+/* Makes the next group's record and slots; *with_page: its record needed a page more. Nobody sees it before group_count
+ * says so. */
 static nm_status group_make(nm_pool *pool, size_t group, bool *with_page) {
     nm_scope *owner = pool->holder.scope;
     *with_page = (group + 1) * sizeof(nm__group) > pool->groups_bytes;
@@ -113,7 +113,7 @@ static nm_status group_make(nm_pool *pool, size_t group, bool *with_page) {
     return NM_OK;
 }
 
-/* ---- growth -------------------------------------------------------------------------------------------------------- */
+/* ---- growth ------------------------------------------------------------------------------------------------------ */
 
 /* The buffers of `run` have memory now: the first is the caller's, the others go on the free list, lowest on top. */
 static nm__slot *hand_out(nm_pool *pool, size_t group, uint64_t run) {
@@ -168,8 +168,8 @@ nm_status nm__pool_grow(nm_pool *pool, size_t count, bool ahead, size_t *wanted,
     size_t more = ahead && rest != 0 ? units_ahead(pool, units) : 0;
     if (more != 0 && pool->unit_bytes == pool->unit_count * pool->stride) {
         uint64_t extra = first_run(pool, rest, more * pool->unit_count);
-        /* Only what follows at once: the buffers handed out are one run. Elastic: growth that can wait takes nothing that
-         * others would have to give up. */
+        /* Only what follows at once: the buffers handed out are one run. Elastic: growth that can wait takes nothing
+         * that others would have to give up. */
         bool adjacent = __builtin_ctzll(extra) == 64 - __builtin_clzll(run);
         if (adjacent && commit_run(pool, group, extra, NM__GRANT_ELASTIC) == NM_OK) run |= extra;
     }
@@ -177,14 +177,14 @@ nm_status nm__pool_grow(nm_pool *pool, size_t count, bool ahead, size_t *wanted,
     size_t total = nm_atomic_add(&pool->total_count, count_of(run), NM_RELAXED) + count_of(run);
     nm_atomic_raise(&pool->peak_count, total);
     nm_atomic_add(&pool->grow_count, 1, NM_RELAXED);
-    /* release: pairs with the acquires in nm_pool_release_data_at and leased_count; publishes the group's `slots` and the
-     * slots' fields to who comes by index and not through the free list. */
+    /* release: pairs with the acquires in nm_pool_release_data_at and leased_count; publishes the group's `slots` and
+     * the slots' fields to who comes by index and not through the free list. */
     if (fresh) nm_atomic_store(&pool->group_count, group + 1, NM_RELEASE);
     *out = hand_out(pool, group, run);
     return NM_OK;
 }
 
-/* ---- trim ---------------------------------------------------------------------------------------------------------- */
+/* ---- trim -------------------------------------------------------------------------------------------------------- */
 
 /* Notes every slot of the chain in its group's `idle`. Returns how many. */
 static size_t note_idle(nm_pool *pool, uint32_t first) {
@@ -264,10 +264,10 @@ size_t nm__pool_trim_locked(nm_pool *pool, size_t keep_free, size_t wanted_bytes
     return given;
 }
 
-/* ---- the end -------------------------------------------------------------------------------------------------------- */
+/* ---- the end ----------------------------------------------------------------------------------------------------- */
 
-/* Gives pages back at the close. Where the system refuses that, the unmapping of the whole range, which follows, does it, so
- * they need not stay charged. */
+/* Gives pages back at the close. Where the system refuses that, the unmapping of the whole range, which follows, does
+ * it, so they need not stay charged. */
 static void end_pages(nm_scope *owner, void *address, size_t bytes) {
     if (bytes != 0 && !nm__range_decommit(owner, address, bytes)) nm__outside_uncharge(owner, bytes);
 }

@@ -31,10 +31,14 @@ static inline nm_lease take(const nm_pool *pool, nm__slot *slot, const char *sit
     return lease_of(pool, slot, generation);
 }
 
-/* The free list was empty. Whatever is on its way back to it (a trim's pick, growth) is so under the lock: who finds the
- * list empty while holding the lock, and all buffers with memory, knows that all are leased. */
+/* The free list was empty. Whatever is on its way back to it (a trim's pick, growth) is so under the lock: who finds
+ * the list empty while holding the lock, and all buffers with memory, knows that all are leased. */
 static __attribute__((noinline)) nm_status lease_slow(nm_pool *pool, nm_scope *holder, nm_lease *out,
                                                       const char *site) {
+    if (pool == NULL) {
+        *out = (nm_lease){0};
+        return NM_EINVAL;
+    }
     nm_scope *owner = pool->holder.scope;
     nm__slot *slot = NULL;
     nm_status st;
@@ -76,21 +80,23 @@ static __attribute__((noinline)) nm_lease lease_slow_by_value(nm_pool *pool, con
 }
 
 nm_lease nm_pool_lease_at(nm_pool *pool, const char *site) {
-    nm__slot *slot = nm__pool_pop(pool);
+    nm__slot *slot = NM_LIKELY(pool != NULL) ? nm__pool_pop(pool) : NULL;
     if (NM_UNLIKELY(slot == NULL)) return lease_slow_by_value(pool, site);
     return take(pool, slot, site);
 }
 
 nm_status nm_pool_try_lease_at(nm_pool *pool, nm_lease *out, const char *site) {
-    nm__slot *slot = nm__pool_pop(pool);
+    if (NM_UNLIKELY(out == NULL)) return NM_EINVAL;
+    nm__slot *slot = NM_LIKELY(pool != NULL) ? nm__pool_pop(pool) : NULL;
     if (NM_UNLIKELY(slot == NULL)) return lease_slow(pool, NULL, out, site);
     *out = take(pool, slot, site);
     return NM_OK;
 }
 
 nm_status nm_pool_lease_in_at(nm_pool *pool, nm_scope *holder, nm_lease *out, const char *site) {
+    if (out == NULL) return NM_EINVAL;
     *out = (nm_lease){0};
-    if (holder == NULL || !nm__same_root(pool->holder.scope, holder)) return NM_EINVAL;
+    if (pool == NULL || holder == NULL || !nm__same_root(pool->holder.scope, holder)) return NM_EINVAL;
     nm_status st = nm__hold_prepare(holder, pool->chunk_bytes);
     if (st != NM_OK) {
         nm_atomic_add(&pool->refused_count, 1, NM_RELAXED);
@@ -187,7 +193,7 @@ void nm_pool_release_data_at(nm_pool *pool, void *data, const char *site) {
     give_back(slot, site);
 }
 
-/* ---- what a scope sees of a slot that it holds -------------------------------------------------------------------- */
+/* ---- what a scope sees of a slot that it holds ------------------------------------------------------------------- */
 
 static bool slot_release(nm__slot *slot, uint64_t generation, const char *site) {
     if (!won(slot, generation)) return false;
@@ -214,7 +220,7 @@ const nm__slot_class nm__pool_slot_class = {
     .bytes = slot_bytes,
 };
 
-/* ---- plain functions, for pointers and bindings ------------------------------------------------------------------- */
+/* ---- plain functions, for pointers and bindings ------------------------------------------------------------------ */
 
 nm_lease(nm_pool_lease)(nm_pool *pool) { return nm_pool_lease_at(pool, "?"); }
 nm_status(nm_pool_try_lease)(nm_pool *pool, nm_lease *out) { return nm_pool_try_lease_at(pool, out, "?"); }

@@ -10,7 +10,7 @@ static nm_pool *pool_of(const nm__holder *holder) {
     return (nm_pool *)((unsigned char *)(uintptr_t)holder - offsetof(nm_pool, holder));
 }
 
-/* ---- the holder ---------------------------------------------------------------------------------------------------- */
+/* ---- the holder -------------------------------------------------------------------------------------------------- */
 
 /* Slots that are out. Relaxed but for group_count: a count, exact when nobody leases or releases. */
 static size_t leased_count(const nm_pool *pool) {
@@ -58,14 +58,14 @@ static void holder_close(nm__holder *holder, nm__leaks *leaks, const char *site)
 static const nm__holder_class holder_class = {
     .part = "pool", .reclaim = holder_reclaim, .close = holder_close, .used = holder_used};
 
-/* ---- open ---------------------------------------------------------------------------------------------------------- */
+/* ---- open -------------------------------------------------------------------------------------------------------- */
 
 typedef struct nm__geometry {
     size_t stride, unit_count, unit_bytes;
 } nm__geometry;
 
-/* Buffers lie `stride` apart; a unit is the fewest that fill whole pages. Where an odd stride would make that a large piece,
- * the stride is rounded up, by a 64th at most, until it does not. */
+/* Buffers lie `stride` apart; a unit is the fewest that fill whole pages. Where an odd stride would make that a large
+ * piece, the stride is rounded up, by a 32nd at most, until it does not. */
 static nm__geometry geometry_of(size_t chunk_bytes, size_t align) {
     size_t stride = nm__round_up(chunk_bytes, align), odd = stride & (~stride + 1);
     while (odd < NM__PAGE_BYTES && NM__PAGE_BYTES / odd * stride > NM__POOL_STEP_BYTES) {
@@ -187,7 +187,7 @@ nm_status nm_pool_open_at(nm_pool **out, nm_scope *scope, const nm_pool_options 
     return NM_OK;
 }
 
-/* ---- the rest ------------------------------------------------------------------------------------------------------ */
+/* ---- the rest ---------------------------------------------------------------------------------------------------- */
 
 nm_status nm_pool_close(nm_pool *pool) {
     if (pool == NULL) return NM_OK;

@@ -13,8 +13,8 @@
 #include "scope/holder.h"
 #include "scope/slot.h"
 
-/* The head of the free list: number of the first free slot (0 = none) below, a tag above that goes up with every change.
- * 40 bits of tag come round after hours of nothing but leases, 16 would in milliseconds. */
+/* The head of the free list: number of the first free slot (0 = none) below, a tag above that goes up with every
+ * change. 40 bits of tag come round after hours of nothing but leases, 16 would in milliseconds. */
 #define NM__HEAD_TAG_ONE     ((uint64_t)1 << NM__SLOT_NUMBER_BITS)
 #define NM__HEAD_NUMBER_MASK (NM__HEAD_TAG_ONE - 1)
 
@@ -34,9 +34,9 @@ typedef struct nm__group {
     uint64_t idle; /* trim's notes: taken off the free list; 0 outside a trim */
 } nm__group;
 
-/* One page. What every lease touches lies at its end: the first slots of a page, which are in use most, and page-aligned
- * buffers lie at the beginning of theirs, and a load that agrees with an earlier store in the low 12 bits of its address
- * waits for it (README, "Aliasing"). */
+/* One page. What every lease touches lies at its end: the first slots of a page, which are in use most, and
+ * page-aligned buffers lie at the beginning of theirs, and a load that agrees with an earlier store in the low 12 bits
+ * of its address waits for it (README, "Aliasing"). */
 struct nm_pool {
     nm__holder holder; /* .scope: who is charged */
 
@@ -70,7 +70,8 @@ struct nm_pool {
     size_t chunk_bytes;
     bool watched; /* by a checker: free buffers are poisoned */
 
-    /* The one word that all threads write, on a line of its own and without a neighbour: processors fetch lines in pairs. */
+    /* The one word that all threads write, on a line of its own and without a neighbour: processors fetch lines in
+     * pairs. */
     alignas(128) NM_ATOMIC(uint64_t) head;
 };
 _Static_assert(sizeof(nm_pool) == NM__PAGE_BYTES, "a pool is one page");
@@ -78,19 +79,20 @@ _Static_assert(sizeof(nm_pool) == NM__PAGE_BYTES, "a pool is one page");
 
 extern const nm__slot_class nm__pool_slot_class;
 
-/* ---- the free list: a stack (Treiber 1986), its head tagged against ABA (IBM System/370 Principles of Operation 1983) -- */
+/* ---- the free list ------------------------------------------------------------------------------------------------
+ * A stack (Treiber 1986), its head tagged against ABA (as IBM's System/370 Principles of Operation of 1983 proposes). */
 
 static inline nm__slot *nm__pool_pop(nm_pool *pool) {
-    /* acquire: pairs with the release in nm__pool_push_chain, here and where the exchange below reads a new head; shows the
-     * slot's `next` and fields, and all that its last holder did to the buffer. Every change of the head is one
+    /* acquire: pairs with the release in nm__pool_push_chain, here and where the exchange below reads a new head; shows
+     * the slot's `next` and fields, and all that its last holder did to the buffer. Every change of the head is one
      * read-modify-write, so the pushes below the top are in the same release sequence. */
     uint64_t head = nm_atomic_load(&pool->head, NM_ACQUIRE);
     for (;;) {
         uint64_t number = head & NM__HEAD_NUMBER_MASK;
         if (NM_UNLIKELY(number == 0)) return NULL;
         nm__slot *slot = pool->slots + number;
-        /* relaxed: ordered by the acquire of `head`. Another thread may have taken the slot and be writing this field: the
-         * exchange fails then, for the tag has moved, and slots are never unmapped. */
+        /* relaxed: ordered by the acquire of `head`. Another thread may have taken the slot and be writing this field:
+         * the exchange fails then, for the tag has moved, and slots are never unmapped. */
         uint64_t next = nm_atomic_load(&slot->next, NM_RELAXED);
         uint64_t below = ((head & ~NM__HEAD_NUMBER_MASK) + NM__HEAD_TAG_ONE) | next;
         if (NM_LIKELY(nm_atomic_cas_weak(&pool->head, &head, below, NM_ACQUIRE, NM_ACQUIRE))) return slot;
@@ -122,16 +124,16 @@ static inline uint32_t nm__pool_pop_all(nm_pool *pool) {
     }
 }
 
-/* ---- extent.c ----------------------------------------------------------------------------------------------------- */
+/* ---- extent.c ---------------------------------------------------------------------------------------------------- */
 
-/* With the pool's lock held: gives memory to `count` buffers or, where the group ends before, to fewer, at least one; takes
- * one for the caller (*out) and puts the others on the free list. `ahead`: commits more than asked for if that is easy.
- * NM_ECAPACITY: all have memory. NM_EBUDGET, NM_ENOMEM: nothing changed; *wanted is how many bytes should be made room
- * for before the next try, 0 if that is no use. */
+/* With the pool's lock held: gives memory to `count` buffers or, where the group ends before, to fewer, at least one;
+ * takes one for the caller (*out) and puts the others on the free list. `ahead`: commits more than asked for if that is
+ * easy. NM_ECAPACITY: all have memory. NM_EBUDGET, NM_ENOMEM: nothing changed; *wanted is how many bytes should be made
+ * room for before the next try, 0 if that is no use. */
 nm_status nm__pool_grow(nm_pool *pool, size_t count, bool ahead, size_t *wanted, nm__slot **out);
 
-/* With the pool's lock held: gives back the memory of free buffers, about wanted_bytes, and leaves keep_free at least, if there
- * are so many. Returns the bytes. */
+/* With the pool's lock held: gives back the memory of free buffers, about wanted_bytes, and leaves keep_free at least,
+ * if there are so many. Returns the bytes. */
 size_t nm__pool_trim_locked(nm_pool *pool, size_t keep_free, size_t wanted_bytes);
 
 /* For the close: all memory and slots go back, then the pool's own pages. No slot is out. */

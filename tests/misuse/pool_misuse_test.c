@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-/* Every wrong use of a pool that is promised to be caught, with its stated outcome: the handler is told what, where leased and
- * where released; if it returns, nothing has happened. */
+/* Every wrong use of a pool that is promised to be caught, with its stated outcome: the handler is told what, where
+ * leased and where released; if it returns, nothing has happened. */
 #include <setjmp.h>
 #include <signal.h>
 #include <stdarg.h>
@@ -73,7 +73,7 @@ static void check_whole(nm_pool *pool, size_t count) {
     for (size_t i = 0; i < count; i++) nm_lease_release(&leases[i]);
 }
 
-/* ---- leases ---------------------------------------------------------------------------------------------------------- */
+/* ---- leases ------------------------------------------------------------------------------------------------------ */
 
 static void a_copy_released_after_the_lease_is_told_with_both_sites(void **state) {
     fixture *f = *state;
@@ -189,7 +189,7 @@ static void the_buffers_of_a_closed_pool_never_pass_for_those_of_the_next(void *
     check_whole(f->pool, 3);
 }
 
-/* ---- addresses ------------------------------------------------------------------------------------------------------- */
+/* ---- addresses --------------------------------------------------------------------------------------------------- */
 
 static void an_address_that_is_not_a_leased_buffer_of_the_pool(void **state) {
     fixture *f = *state;
@@ -251,7 +251,7 @@ static void an_address_whose_memory_was_given_back(void **state) {
     check_whole(f->pool, 3);
 }
 
-/* ---- without a handler ------------------------------------------------------------------------------------------------ */
+/* ---- without a handler ------------------------------------------------------------------------------------------- */
 
 /* Runs the misuse in a child and returns how it ended; what it wrote to standard error is in `text`. */
 static int in_child(fixture *f, void (*misuse)(fixture *), char *text, size_t bytes) {
@@ -312,7 +312,7 @@ static void without_a_handler_misuse_prints_all_sites_and_aborts(void **state) {
     assert_string_equal(text, "");
 }
 
-/* ---- under a checker -------------------------------------------------------------------------------------------------- */
+/* ---- under a checker --------------------------------------------------------------------------------------------- */
 
 #if defined(__SANITIZE_ADDRESS__)
 #define UNDER_ASAN 1

@@ -57,7 +57,7 @@ static int tear_down(void **state) {
 
 static void close_pool(nm_pool *pool) { assert_int_equal(nm_pool_close(pool), NM_OK); }
 
-/* ---- opening -------------------------------------------------------------------------------------------------------- */
+/* ---- opening ----------------------------------------------------------------------------------------------------- */
 
 static void options_out_of_range_are_refused_and_nothing_is_left(void **state) {
     fixture *f = *state;
@@ -225,7 +225,7 @@ static void prealloc_that_the_budget_refuses_leaves_nothing(void **state) {
     assert_int_equal(nm_scope_close(root, NULL), 0);
 }
 
-/* ---- growth --------------------------------------------------------------------------------------------------------- */
+/* ---- growth ------------------------------------------------------------------------------------------------------ */
 
 static void a_lone_lease_of_a_large_buffer_commits_one_buffer(void **state) {
     fixture *f = *state;
@@ -367,7 +367,7 @@ static void the_system_refuses_memory_or_addresses(void **state) {
     nm__os_replace(NULL);
 }
 
-/* ---- trim and reclaim ----------------------------------------------------------------------------------------------- */
+/* ---- trim and reclaim -------------------------------------------------------------------------------------------- */
 
 static void trim_keeps_what_it_is_told_and_what_is_leased(void **state) {
     fixture *f = *state;
@@ -506,7 +506,7 @@ static void a_pressure_hook_may_release_into_the_pool_that_grows(void **state) {
     assert_int_equal(nm_scope_open(&f->scope, f->root, NULL), NM_OK);
 }
 
-/* ---- leases --------------------------------------------------------------------------------------------------------- */
+/* ---- leases ------------------------------------------------------------------------------------------------------ */
 
 static void close_with_leases_out_is_refused_and_the_pool_goes_on(void **state) {
     fixture *f = *state;
@@ -520,6 +520,43 @@ static void close_with_leases_out_is_refused_and_the_pool_goes_on(void **state) 
     nm_lease_release(&b);
     close_pool(pool);
     assert_int_equal(nm_pool_close(NULL), NM_OK);
+}
+
+static void no_pool_and_no_place_for_the_lease_are_refused(void **state) {
+    fixture *f = *state;
+    nm_pool *pool;
+    nm_lease lease = {.data = &pool};
+    assert_false(nm_lease_ok(nm_pool_lease(NULL)));
+    assert_int_equal(nm_pool_try_lease(NULL, &lease), NM_EINVAL);
+    assert_null(lease.data);
+    assert_int_equal(nm_pool_lease_in(NULL, f->scope, &lease), NM_EINVAL);
+    assert_int_equal(nm_pool_open(&pool, f->scope, NM_POOL_OPTIONS(.chunk_bytes = 1)), NM_OK);
+    assert_int_equal(nm_pool_try_lease(pool, NULL), NM_EINVAL);
+    assert_int_equal(nm_pool_lease_in(pool, f->scope, NULL), NM_EINVAL);
+    assert_int_equal(stats_of(pool).total_count, 0);
+    close_pool(pool);
+}
+
+static void growth_ahead_of_need_stops_below_the_soft_limit(void **state) {
+    fixture *f = *state;
+    nm_scope *scope;
+    nm_scope_stats s;
+    nm_pool *pool;
+    nm_lease leases[70];
+    assert_int_equal(nm_scope_open(&scope, f->scope, NM_SCOPE_OPTIONS(.soft_bytes = 64 * PAGE)), NM_OK);
+    assert_int_equal(nm_pool_open(&pool, scope, NM_POOL_OPTIONS(.chunk_bytes = 4096)), NM_OK);
+    for (size_t i = 0; i < 61; i++) { /* and three pages of its own */
+        assert_int_equal(nm_pool_try_lease(pool, &leases[i]), NM_OK);
+        nm_scope_get_stats(scope, &s);
+        assert_int_equal(s.soft_count, 0);
+    }
+    for (size_t i = 61; i < 70; i++) assert_int_equal(nm_pool_try_lease(pool, &leases[i]), NM_OK);
+    nm_scope_get_stats(scope, &s);
+    assert_int_equal(s.soft_count, 1);
+    assert_int_equal(stats_of(pool).total_count, 70);
+    for (size_t i = 0; i < 70; i++) nm_lease_release(&leases[i]);
+    close_pool(pool);
+    assert_int_equal(nm_scope_close(scope, NULL), 0);
 }
 
 static void an_empty_lease_is_ignored(void **state) {
@@ -601,7 +638,7 @@ static void buffers_of_a_pool_count_as_used_while_leased(void **state) {
     close_pool(pool);
 }
 
-/* ---- scopes --------------------------------------------------------------------------------------------------------- */
+/* ---- scopes ------------------------------------------------------------------------------------------------------ */
 
 static void leases_held_by_a_scope_go_back_at_its_close_and_are_no_leak(void **state) {
     fixture *f = *state;
@@ -722,6 +759,8 @@ int main(void) {
         T(idle_buffers_go_when_another_needs_the_budget),
         T(a_pressure_hook_may_release_into_the_pool_that_grows),
         T(close_with_leases_out_is_refused_and_the_pool_goes_on),
+        T(no_pool_and_no_place_for_the_lease_are_refused),
+        T(growth_ahead_of_need_stops_below_the_soft_limit),
         cmocka_unit_test(an_empty_lease_is_ignored),
         T(a_scoped_lease_goes_back_however_the_block_is_left),
         T(releasing_by_address_is_a_release),

@@ -86,7 +86,7 @@ static void stop(pthread_t thread, world *w) {
     pthread_join(thread, NULL);
 }
 
-/* ---- one holder ----------------------------------------------------------------------------------------------------- */
+/* ---- one holder -------------------------------------------------------------------------------------------------- */
 
 /* Writes who it is at both ends of the buffer and looks again before the release. */
 static void mark(const nm_lease *l, size_t who) {
@@ -155,7 +155,7 @@ static void a_buffer_has_one_holder_while_others_grow_and_trim(void **state) {
     }
 }
 
-/* ---- the capacity promise ------------------------------------------------------------------------------------------- */
+/* ---- the capacity promise ---------------------------------------------------------------------------------------- */
 
 static void *lease_all_of_ones_share(void *arg) {
     worker *me = arg;
@@ -214,7 +214,7 @@ static void threads_that_grow_at_once_share_the_last_page_of_the_budget(void **s
     }
 }
 
-/* ---- across threads ------------------------------------------------------------------------------------------------- */
+/* ---- across threads ---------------------------------------------------------------------------------------------- */
 
 static void *lease_and_exit(void *arg) {
     worker *me = arg;
@@ -321,7 +321,7 @@ static void of_copies_released_at_once_one_is_the_release_and_the_others_are_mis
     world_close(&w);
 }
 
-/* ---- scopes --------------------------------------------------------------------------------------------------------- */
+/* ---- scopes ------------------------------------------------------------------------------------------------------ */
 
 static void *requests(void *arg) {
     worker *me = arg;
