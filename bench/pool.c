@@ -123,7 +123,7 @@ static void *thread_main(void *arg) {
 static double measure(const struct contender *c, shared *s, unsigned threads) {
     pthread_barrier_t start;
     pthread_t handles[THREADS_MAX];
-    job jobs[THREADS_MAX];
+    job jobs[THREADS_MAX] = {{0}};
     pthread_barrier_init(&start, NULL, threads);
     for (unsigned i = 0; i < threads; i++) {
         jobs[i] = (job){.run = c->run, .s = s, .start = &start};

@@ -15,8 +15,8 @@
 #include "base/atomic.h"
 #include "nebula/memory.h"
 
-#define THREADS 4
-#define ROUNDS  10000
+#define THREADS ((size_t)4)
+#define ROUNDS  ((size_t)10000)
 
 static uint64_t seed;
 
@@ -53,7 +53,7 @@ static void world_open(world *w, size_t hard_bytes) {
     memset(w, 0, sizeof *w);
     assert_int_equal(nm_scope_open(&w->root, NULL, NULL), NM_OK);
     assert_int_equal(nm_scope_open(&w->scope, w->root, NM_SCOPE_OPTIONS(.hard_bytes = hard_bytes)), NM_OK);
-    assert_int_equal(pthread_barrier_init(&w->barrier, NULL, THREADS), 0);
+    assert_int_equal(pthread_barrier_init(&w->barrier, NULL, (unsigned)THREADS), 0);
 }
 
 static void world_close(world *w) {
