@@ -52,7 +52,7 @@ typedef struct nm__arena_checked_record {
     size_t unused;
 } nm__arena_checked_record;
 _Static_assert(sizeof(nm__arena_record) == NM_ALIGN, "a mark costs 16 bytes");
-_Static_assert(sizeof(nm__arena_checked_record) == 2 * NM_ALIGN, "and 16 more that do not count");
+_Static_assert(sizeof(nm__arena_checked_record) == (size_t)2 * NM_ALIGN, "and 16 more that do not count");
 
 typedef struct nm__arena_deferred {
     void (*fn)(void *arg);

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 /* Memory for the holders: blocks, ranges of their own, and bytes that lie outside. Charged first, then committed. */
+#include "check/check.h"
 #include "os/os.h"
 #include "scope/scope_internal.h"
 
@@ -34,9 +35,13 @@ void nm__range_release(void *address, size_t bytes) { nm__os_get()->unreserve(ad
 nm_status nm__range_commit(nm_scope *owner, void *address, size_t bytes, nm__grant_mode mode, const nm__holder *self) {
     nm_status st = nm__outside_charge(owner, bytes, mode, self);
     if (st != NM_OK) return st;
-    if (nm__os_get()->commit(address, bytes)) return NM_OK;
-    nm__outside_uncharge(owner, bytes);
-    return NM_ENOMEM;
+    if (!nm__os_get()->commit(address, bytes)) {
+        nm__outside_uncharge(owner, bytes);
+        return NM_ENOMEM;
+    }
+    /* The addresses may have been poisoned in another life, before they went back to the system. */
+    nm__check_unpoison(address, bytes);
+    return NM_OK;
 }
 
 bool nm__range_decommit(nm_scope *owner, void *address, size_t bytes) {
