@@ -284,6 +284,49 @@ static void growth_refused_by_the_budget_changes_nothing_and_the_next_call_works
     close_pool(pool);
 }
 
+static void an_open_refused_at_any_of_its_grants_leaves_nothing(void **state) {
+    fixture *f = *state;
+    nm_pool *pool;
+    uint64_t n = 1;
+    for (;; n++) {
+        nm_scope_fail_after(f->scope, n);
+        nm_status st = nm_pool_open(&pool, f->scope, NM_POOL_OPTIONS(.chunk_bytes = 4096, .prealloc_count = 150));
+        if (st == NM_OK) break;
+        assert_int_equal(st, NM_EBUDGET);
+        assert_null(pool);
+        assert_int_equal(granted(f->scope), 0);
+    }
+    assert_int_equal(n, 1 + 1 + 1 + 3 + 3); /* pool, groups, three times slots and buffers; the next passes */
+    nm_scope_fail_after(f->scope, 0);
+    assert_int_equal(stats_of(pool).total_count, 150);
+    close_pool(pool);
+}
+
+static void a_held_lease_refused_at_any_of_its_grants_changes_nothing(void **state) {
+    fixture *f = *state;
+    nm_pool *pool;
+    nm_scope *request;
+    nm_lease lease;
+    assert_int_equal(nm_pool_open(&pool, f->scope, NM_POOL_OPTIONS(.chunk_bytes = 4096)), NM_OK);
+    assert_int_equal(nm_scope_open(&request, f->scope, NM_SCOPE_OPTIONS(.kind = NM_SCOPE_REQUEST)), NM_OK);
+    uint64_t n = 1;
+    for (;; n++) {
+        nm_scope_fail_after(f->root, n);
+        nm_status st = nm_pool_lease_in(pool, request, &lease);
+        if (st == NM_OK) break;
+        assert_int_equal(st, NM_EBUDGET);
+        assert_null(lease.data);
+        assert_int_equal(stats_of(pool).total_count, 0);
+        assert_int_equal(stats_of(pool).refused_count, n);
+    }
+    assert_int_equal(
+        n, 4); /* the note, whose room stays; then groups, slots and buffer, of which the first fell to n = 2 */
+    nm_scope_fail_after(f->root, 0);
+    assert_int_equal(stats_of(pool).leased_count, 1);
+    assert_int_equal(nm_scope_close(request, NULL), 0);
+    close_pool(pool);
+}
+
 static void a_hard_limit_is_used_to_the_last_page_and_then_refuses(void **state) {
     fixture *f = *state;
     nm_scope *tight;
@@ -751,6 +794,8 @@ int main(void) {
         T(a_lone_lease_of_a_large_buffer_commits_one_buffer),
         T(steps_double_up_to_their_limit),
         T(growth_refused_by_the_budget_changes_nothing_and_the_next_call_works),
+        T(an_open_refused_at_any_of_its_grants_leaves_nothing),
+        T(a_held_lease_refused_at_any_of_its_grants_changes_nothing),
         T(a_hard_limit_is_used_to_the_last_page_and_then_refuses),
         T(the_system_refuses_memory_or_addresses),
         T(trim_keeps_what_it_is_told_and_what_is_leased),
