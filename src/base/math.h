@@ -8,7 +8,7 @@
 #include <stdint.h>
 
 /* No size that the library handles is larger: sums of two never wrap, and the top bits are free for marks. */
-#define NM__BYTES_MAX ((size_t)1 << 60)
+#define NM__BYTES_MAX ((size_t)1 << 56)
 
 /* True if the result does not fit; *out is undefined then. */
 #define nm__add_overflows(a, b, out) __builtin_add_overflow((a), (b), (out))

@@ -1,0 +1,18 @@
+# SPDX-License-Identifier: Apache-2.0 OR MIT
+# NEBULA_VERSION from NM_VERSION_MAJOR, _MINOR and _PATCH of base.h; 0.1.0 where the header does not say.
+set(NEBULA_VERSION 0.1.0)
+set(header ${CMAKE_CURRENT_SOURCE_DIR}/include/nebula/base.h)
+if(EXISTS ${header})
+  set_property(DIRECTORY APPEND PROPERTY CMAKE_CONFIGURE_DEPENDS ${header})
+  file(READ ${header} text)
+  set(numbers)
+  foreach(part MAJOR MINOR PATCH)
+    if(text MATCHES "#[ \t]*define[ \t]+NM_VERSION_${part}[ \t]+([0-9]+)")
+      list(APPEND numbers ${CMAKE_MATCH_1})
+    endif()
+  endforeach()
+  list(LENGTH numbers count)
+  if(count EQUAL 3)
+    list(JOIN numbers . NEBULA_VERSION)
+  endif()
+endif()

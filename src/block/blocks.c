@@ -1,0 +1,258 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+#include <string.h>
+
+#include "block/slab.h"
+#include "check/check.h"
+
+/* Idle blocks stay below this, or below an eighth of what is committed where that is more: a spike goes back to the system
+ * by the closes themselves. */
+#define NM__IDLE_FLOOR_BYTES ((size_t)16 << 20)
+#define NM__IDLE_SHARE       8
+/* No block larger than this part of the limit is kept idle: in a small root it would be much of the budget. */
+#define NM__IDLE_CLASS_SHARE 64
+
+/* The largest class is a slab of its own, without a header. */
+#define NM__ORDER_WHOLE_SLAB (NM__BLOCK_ORDERS - 1)
+
+struct nm__idle_block {
+    nm__idle_block *next;
+};
+
+size_t nm__block_bytes(size_t bytes) {
+    if (bytes <= NM__BLOCK_MIN_BYTES) return NM__BLOCK_MIN_BYTES;
+    if (bytes <= NM__SLAB_BYTES) return (size_t)1 << nm__log2_ceil(bytes);
+    return nm__round_up(bytes, NM__PAGE_BYTES);
+}
+
+static unsigned order_of(size_t block_bytes) { return nm__log2_floor(block_bytes / NM__BLOCK_MIN_BYTES); }
+static size_t bytes_of(unsigned order) { return NM__BLOCK_MIN_BYTES << order; }
+
+void nm__blocks_open(nm__blocks *blocks, const nm__ledger *ledger) {
+    memset(blocks, 0, sizeof *blocks);
+    pthread_mutex_init(&blocks->lock, NULL);
+    blocks->ledger = *ledger;
+}
+
+/* ---- slabs by what they have free -------------------------------------------------------------------------------- */
+
+static nm__slab **bin_of(nm__blocks *blocks, const nm__slab *slab) {
+    return slab->bin == NM__SLAB_NOTHING_FREE ? &blocks->full : &blocks->partial[slab->bin];
+}
+
+static void link_slab(nm__blocks *blocks, nm__slab *slab) {
+    nm__slab **head = bin_of(blocks, slab);
+    slab->previous = NULL;
+    slab->next = *head;
+    if (*head != NULL) (*head)->previous = slab;
+    *head = slab;
+}
+
+static void unlink_slab(nm__blocks *blocks, nm__slab *slab) {
+    if (slab->previous != NULL)
+        slab->previous->next = slab->next;
+    else
+        *bin_of(blocks, slab) = slab->next;
+    if (slab->next != NULL) slab->next->previous = slab->previous;
+}
+
+static void release_slab(nm__blocks *blocks, nm__slab *slab) {
+    unlink_slab(blocks, slab);
+    nm__check_unpoison(slab, NM__SLAB_BYTES);
+    nm__os_get()->unreserve(slab, NM__SLAB_BYTES);
+    blocks->own_bytes -= NM__BLOCK_MIN_BYTES;
+    blocks->ledger.uncharge(blocks->ledger.context, NM__BLOCK_MIN_BYTES);
+}
+
+/* ---- giving back to the system ----------------------------------------------------------------------------------- */
+
+/* False: the system refused, the block is as it was. */
+static bool decommit_block(nm__blocks *blocks, void *block, unsigned order) {
+    size_t bytes = bytes_of(order);
+    if (order == NM__ORDER_WHOLE_SLAB) {
+        nm__check_unpoison(block, bytes);
+        nm__os_get()->unreserve(block, bytes);
+    } else {
+        if (!nm__os_get()->decommit(block, bytes)) return false;
+        nm__slab *slab = nm__slab_of(block);
+        unlink_slab(blocks, slab);
+        nm__slab_give(slab, block, order);
+        link_slab(blocks, slab);
+        if (slab->taken_leaves == 0) release_slab(blocks, slab);
+    }
+    blocks->ledger.uncharge(blocks->ledger.context, bytes);
+    return true;
+}
+
+static void push_idle(nm__blocks *blocks, void *block, unsigned order) {
+    nm__idle_block *idle = block;
+    nm__check_poison(idle + 1, bytes_of(order) - sizeof *idle);
+    idle->next = blocks->idle[order];
+    blocks->idle[order] = idle;
+    blocks->idle_bytes += bytes_of(order);
+}
+
+static void *pop_idle(nm__blocks *blocks, unsigned order) {
+    nm__idle_block *idle = blocks->idle[order];
+    blocks->idle[order] = idle->next;
+    blocks->idle_bytes -= bytes_of(order);
+    nm__check_unpoison(idle, bytes_of(order));
+    return idle;
+}
+
+static size_t trim_locked(nm__blocks *blocks, size_t wanted) {
+    size_t gone = 0;
+    /* Largest first: fewest system calls, and small blocks are the ones asked for next. */
+    for (unsigned order = NM__BLOCK_ORDERS; order-- > 0;) {
+        while (gone < wanted && blocks->idle[order] != NULL) {
+            void *block = pop_idle(blocks, order);
+            if (!decommit_block(blocks, block, order)) {
+                push_idle(blocks, block, order);
+                break;
+            }
+            gone += bytes_of(order);
+        }
+    }
+    return gone;
+}
+
+size_t nm__blocks_trim(nm__blocks *blocks, size_t wanted) {
+    pthread_mutex_lock(&blocks->lock);
+    size_t gone = trim_locked(blocks, wanted);
+    pthread_mutex_unlock(&blocks->lock);
+    return gone;
+}
+
+size_t nm__blocks_idle_bytes(nm__blocks *blocks) {
+    pthread_mutex_lock(&blocks->lock);
+    size_t bytes = blocks->idle_bytes;
+    pthread_mutex_unlock(&blocks->lock);
+    return bytes;
+}
+
+void nm__blocks_close(nm__blocks *blocks) {
+    while (blocks->idle[NM__ORDER_WHOLE_SLAB] != NULL)
+        decommit_block(blocks, pop_idle(blocks, NM__ORDER_WHOLE_SLAB), NM__ORDER_WHOLE_SLAB);
+    /* the other idle blocks go with their slabs */
+    blocks->ledger.uncharge(blocks->ledger.context, blocks->idle_bytes);
+    while (blocks->full != NULL) release_slab(blocks, blocks->full);
+    for (unsigned order = 0; order < NM__BLOCK_ORDERS; order++)
+        while (blocks->partial[order] != NULL) release_slab(blocks, blocks->partial[order]);
+    pthread_mutex_destroy(&blocks->lock);
+}
+
+/* ---- taking ------------------------------------------------------------------------------------------------------ */
+
+static bool charge(nm__blocks *blocks, size_t bytes) {
+    if (blocks->ledger.charge(blocks->ledger.context, bytes)) return true;
+    /* Idle blocks of other classes count against the same limit: nothing is refused while they lie there. */
+    size_t committed = blocks->ledger.committed(blocks->ledger.context);
+    size_t limit = blocks->ledger.limit(blocks->ledger.context);
+    size_t room = committed < limit ? limit - committed : 0;
+    trim_locked(blocks, bytes > room ? bytes - room : bytes);
+    return blocks->ledger.charge(blocks->ledger.context, bytes);
+}
+
+static nm_status open_slab(nm__blocks *blocks) {
+    if (!charge(blocks, NM__BLOCK_MIN_BYTES)) return NM_EBUDGET;
+    nm__slab *slab = nm__os_get()->reserve(NM__SLAB_BYTES, NM__SLAB_BYTES);
+    if (slab == NULL || !nm__os_get()->commit(slab, NM__BLOCK_MIN_BYTES)) {
+        if (slab != NULL) nm__os_get()->unreserve(slab, NM__SLAB_BYTES);
+        blocks->ledger.uncharge(blocks->ledger.context, NM__BLOCK_MIN_BYTES);
+        return NM_ENOMEM;
+    }
+    nm__slab_open(slab);
+    link_slab(blocks, slab);
+    blocks->own_bytes += NM__BLOCK_MIN_BYTES;
+    return NM_OK;
+}
+
+static nm__slab *find_slab(nm__blocks *blocks, unsigned order) {
+    for (unsigned bin = order; bin < NM__SLAB_ORDERS; bin++)
+        if (blocks->partial[bin] != NULL) return blocks->partial[bin];
+    return NULL;
+}
+
+static nm_status take_from_slab(nm__blocks *blocks, unsigned order, void **out) {
+    size_t bytes = bytes_of(order);
+    /* Charging comes before the slab is chosen: it may trim idle blocks, and that may release slabs. */
+    if (!charge(blocks, bytes)) return NM_EBUDGET;
+    nm__slab *slab = find_slab(blocks, order);
+    if (slab == NULL) {
+        nm_status st = open_slab(blocks);
+        if (st != NM_OK) {
+            blocks->ledger.uncharge(blocks->ledger.context, bytes);
+            return st;
+        }
+        slab = find_slab(blocks, order);
+    }
+    unlink_slab(blocks, slab);
+    void *block = nm__slab_take(slab, order);
+    link_slab(blocks, slab);
+    if (!nm__os_get()->commit(block, bytes)) {
+        unlink_slab(blocks, slab);
+        nm__slab_give(slab, block, order);
+        link_slab(blocks, slab);
+        if (slab->taken_leaves == 0) release_slab(blocks, slab);
+        blocks->ledger.uncharge(blocks->ledger.context, bytes);
+        return NM_ENOMEM;
+    }
+    *out = block;
+    return NM_OK;
+}
+
+static nm_status take_mapping(nm__blocks *blocks, size_t bytes, void **out) {
+    if (!charge(blocks, bytes)) return NM_EBUDGET;
+    void *p = nm__os_get()->reserve(bytes, NM__SLAB_BYTES);
+    if (p == NULL || !nm__os_get()->commit(p, bytes)) {
+        if (p != NULL) nm__os_get()->unreserve(p, bytes);
+        blocks->ledger.uncharge(blocks->ledger.context, bytes);
+        return NM_ENOMEM;
+    }
+    *out = p;
+    return NM_OK;
+}
+
+static bool take_idle(nm__blocks *blocks, unsigned order, void **out) {
+    if (blocks->idle[order] != NULL) {
+        *out = pop_idle(blocks, order);
+        return true;
+    }
+    /* A larger idle block is halved rather than more committed; only pieces of slabs can be. */
+    for (unsigned from = order + 1; from < NM__SLAB_ORDERS; from++) {
+        if (blocks->idle[from] == NULL) continue;
+        void *block = pop_idle(blocks, from);
+        for (; from > order; from--) push_idle(blocks, nm__slab_halve(nm__slab_of(block), block, from), from - 1);
+        *out = block;
+        return true;
+    }
+    return false;
+}
+
+nm_status nm__blocks_take(nm__blocks *blocks, size_t bytes, void **out) {
+    bytes = nm__block_bytes(bytes);
+    nm_status st = NM_OK;
+    pthread_mutex_lock(&blocks->lock);
+    if (bytes > NM__SLAB_BYTES)
+        st = take_mapping(blocks, bytes, out);
+    else if (!take_idle(blocks, order_of(bytes), out))
+        st = bytes == NM__SLAB_BYTES ? take_mapping(blocks, bytes, out) : take_from_slab(blocks, order_of(bytes), out);
+    pthread_mutex_unlock(&blocks->lock);
+    return st;
+}
+
+void nm__blocks_give(nm__blocks *blocks, void *block, size_t bytes) {
+    bytes = nm__block_bytes(bytes);
+    pthread_mutex_lock(&blocks->lock);
+    if (bytes > NM__SLAB_BYTES) {
+        nm__check_unpoison(block, bytes);
+        nm__os_get()->unreserve(block, bytes);
+        blocks->ledger.uncharge(blocks->ledger.context, bytes);
+    } else {
+        size_t committed = blocks->ledger.committed(blocks->ledger.context);
+        size_t cap = nm__max(NM__IDLE_FLOOR_BYTES, committed / NM__IDLE_SHARE);
+        bool keep = blocks->idle_bytes + bytes <= cap &&
+                    bytes <= blocks->ledger.limit(blocks->ledger.context) / NM__IDLE_CLASS_SHARE;
+        if (keep || !decommit_block(blocks, block, order_of(bytes))) push_idle(blocks, block, order_of(bytes));
+    }
+    pthread_mutex_unlock(&blocks->lock);
+}

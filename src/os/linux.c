@@ -1,0 +1,85 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+#include <errno.h>
+#include <sys/mman.h>
+#include <sys/random.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "base/atomic.h"
+#include "base/math.h"
+#include "os/os.h"
+
+static void *reserve(size_t bytes, size_t align) {
+    /* Asks for `align` more than needed and cuts both ends: one call where the kernel's own alignment is enough. */
+    size_t slack = align > NM__PAGE_BYTES ? align : 0;
+    size_t asked;
+    if (nm__add_overflows(bytes, slack, &asked)) return NULL;
+    unsigned char *p = mmap(NULL, asked, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (p == MAP_FAILED) return NULL;
+    size_t head = slack != 0 ? (size_t)(-(uintptr_t)p & (align - 1)) : 0;
+    if (head != 0) munmap(p, head);
+    if (slack - head != 0) munmap(p + head + bytes, slack - head);
+    return p + head;
+}
+
+static void unreserve(void *address, size_t bytes) {
+    /* Fails only if the kernel cannot split a mapping; the addresses are lost then, but no memory is. */
+    if (munmap(address, bytes) != 0) madvise(address, bytes, MADV_DONTNEED);
+}
+
+static bool commit(void *address, size_t bytes) { return mprotect(address, bytes, PROT_READ | PROT_WRITE) == 0; }
+
+static bool decommit(void *address, size_t bytes) {
+    /* The protection stays: another mprotect would cost a mapping of its own for every piece given back. */
+    return madvise(address, bytes, MADV_DONTNEED) == 0;
+}
+
+static uint64_t clock_ns(void) {
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
+}
+
+static uint64_t clock_coarse_ms(void) {
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC_COARSE, &t);
+    return (uint64_t)t.tv_sec * 1000u + (uint64_t)t.tv_nsec / 1000000u;
+}
+
+static bool random_bytes(void *out, size_t bytes) {
+    unsigned char *p = out;
+    /* A few tries: a signal may interrupt, and a short answer is allowed above 256 bytes. */
+    for (int tries = 0; bytes > 0 && tries < 16; tries++) {
+        ssize_t got = getrandom(p, bytes, 0);
+        if (got < 0 && errno != EINTR) return false;
+        if (got > 0) {
+            p += got;
+            bytes -= (size_t)got;
+        }
+    }
+    return bytes == 0;
+}
+
+static size_t page_bytes(void) {
+    long n = sysconf(_SC_PAGESIZE);
+    return n > 0 ? (size_t)n : 0;
+}
+
+const nm__os nm__os_system = {
+    .reserve = reserve,
+    .unreserve = unreserve,
+    .commit = commit,
+    .decommit = decommit,
+    .clock_ns = clock_ns,
+    .clock_coarse_ms = clock_coarse_ms,
+    .random = random_bytes,
+    .page_bytes = page_bytes,
+};
+
+static NM_ATOMIC(const nm__os *) table_in_force = &nm__os_system;
+
+/* acquire, release: a test may replace the table while other threads run */
+const nm__os *nm__os_get(void) { return nm_atomic_load(&table_in_force, NM_ACQUIRE); }
+void nm__os_replace(const nm__os *table) {
+    nm_atomic_store(&table_in_force, table != NULL ? table : &nm__os_system, NM_RELEASE);
+}

@@ -1,0 +1,347 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+/* Charging bytes along the path to the root, and what happens when a limit is in the way. */
+#include "scope/scope_internal.h"
+
+#include "os/os.h"
+
+/* Rounds of reclaim and retry before a refusal: other threads may take what was made free. */
+#define NM__GRANT_ROUNDS 4
+
+#ifndef NM__PLANT_SKIP_CHARGE
+#define NM__PLANT_SKIP_CHARGE 0 /* a planted fault, for the law tests: every 64th charge skips the owner's parent */
+#endif
+
+/* ---- one scope --------------------------------------------------------------------------------------------------- */
+
+static size_t ceiling(const nm_scope *s, nm__grant_mode mode) {
+    size_t hard = nm__min(nm_atomic_load(&s->hard, NM_RELAXED), NM__BYTES_MAX);
+    size_t soft = nm_atomic_load(&s->soft, NM_RELAXED);
+    return mode == NM__GRANT_ELASTIC && soft != 0 ? nm__min(hard, nm__soft_rest(soft)) : hard;
+}
+
+static bool add(nm_scope *s, size_t bytes, nm__grant_mode mode) {
+    /* acquire: pairs with the release that ends a change of limits (nm_scope_set_budget), so the limit read is the new one */
+    size_t old = nm_atomic_load(&s->granted, NM_ACQUIRE);
+    for (;;) {
+        if ((old & NM__FROZEN) != 0) {
+            pthread_mutex_lock(&s->root->limits);
+            pthread_mutex_unlock(&s->root->limits);
+            old = nm_atomic_load(&s->granted, NM_ACQUIRE);
+            continue;
+        }
+        size_t limit = ceiling(s, mode), now = old & NM__GRANTED_MASK;
+        if (now > limit || bytes > limit - now) return false;
+        if (nm_atomic_cas_weak(&s->granted, &old, old + bytes, NM_ACQUIRE, NM_ACQUIRE)) return true;
+    }
+}
+
+static void subtract(nm_scope *s, size_t bytes) {
+    /* relaxed: only the sum matters; memory itself changes hands under the locks of the stores */
+    size_t now = (nm_atomic_sub(&s->granted, bytes, NM_RELAXED) - bytes) & NM__GRANTED_MASK;
+    if (nm_atomic_load(&s->over_soft, NM_RELAXED) && now <= nm__soft_rest(nm_atomic_load(&s->soft, NM_RELAXED)))
+        nm_atomic_store(&s->over_soft, false, NM_RELAXED);
+}
+
+/* Peak and soft crossing, once a charge is certain. */
+void nm__note_growth(nm_scope *s) {
+    size_t now = nm__granted(s);
+    nm_atomic_raise(&s->peak, now);
+    size_t soft = nm_atomic_load(&s->soft, NM_RELAXED);
+    if (NM_LIKELY(soft == 0 || now <= soft)) return;
+    if (nm_atomic_load(&s->over_soft, NM_RELAXED) || nm_atomic_exchange(&s->over_soft, true, NM_RELAXED)) return;
+    nm_atomic_add(&s->soft_count, 1, NM_RELAXED);
+    if (!nm_atomic_exchange(&s->soft_pending, true, NM_RELAXED)) nm_atomic_add(&s->root->crossings, 1, NM_RELAXED);
+}
+
+/* ---- the path ---------------------------------------------------------------------------------------------------- */
+
+/* True if the scope's countdown reached its end with this grant. */
+static bool count_down(nm_scope *s) {
+    uint64_t left = nm_atomic_load(&s->fail_after, NM_RELAXED);
+    while (left != 0)
+        if (nm_atomic_cas_weak(&s->fail_after, &left, left - 1, NM_RELAXED, NM_RELAXED)) return left == 1;
+    return false;
+}
+
+static bool skips(const nm_scope *s, const nm_scope *owner) {
+    static NM_ATOMIC(uint32_t) charges;
+    if (!NM__PLANT_SKIP_CHARGE || s != owner->parent) return false;
+    return nm_atomic_add(&charges, 1, NM_RELAXED) % 64 == 63;
+}
+
+bool nm__charge(nm_scope *owner, size_t bytes, nm__grant_mode mode, nm__refusal *why) {
+    for (nm_scope *s = owner; s != NULL; s = s->parent)
+        if (NM_UNLIKELY(count_down(s))) {
+            *why = (nm__refusal){.at = s, .injected = true};
+            return false;
+        }
+    for (nm_scope *s = owner; s->parent != NULL; s = s->parent) {
+        if (skips(s, owner) || add(s, bytes, mode)) continue;
+        for (nm_scope *done = owner; done != s; done = done->parent) subtract(done, bytes);
+        *why = (nm__refusal){.at = s};
+        return false;
+    }
+    for (nm_scope *s = owner; s->parent != NULL; s = s->parent) nm__note_growth(s);
+    nm_atomic_add(&owner->root->handed, bytes, NM_RELAXED);
+    return true;
+}
+
+void nm__uncharge(nm_scope *owner, size_t bytes) {
+    nm_atomic_sub(&owner->root->handed, bytes, NM_RELAXED);
+    for (nm_scope *s = owner; s->parent != NULL; s = s->parent) subtract(s, bytes);
+}
+
+bool nm__root_charge(nm__root *root, size_t bytes, nm__grant_mode mode) {
+    nm_scope *s = &root->scope;
+    if (!add(s, bytes, mode)) {
+        size_t limit = ceiling(s, mode), granted = nm__granted(s);
+        size_t room = granted < limit ? limit - granted : 0;
+        if (bytes <= room || nm__blocks_trim(&root->blocks, bytes - room) == 0 || !add(s, bytes, mode))
+            if (!add(s, bytes, mode)) return false;
+    }
+    nm__note_growth(s);
+    return true;
+}
+
+void nm__root_uncharge(nm__root *root, size_t bytes) { subtract(&root->scope, bytes); }
+
+static bool ledger_charge(void *context, size_t bytes) {
+    nm__root *root = context;
+    if (!add(&root->scope, bytes, NM__GRANT_QUIET)) return false;
+    nm__note_growth(&root->scope);
+    return true;
+}
+static void ledger_uncharge(void *context, size_t bytes) { nm__root_uncharge(context, bytes); }
+static size_t ledger_committed(const void *context) { return nm__granted(&((const nm__root *)context)->scope); }
+static size_t ledger_limit(const void *context) {
+    return nm_atomic_load(&((const nm__root *)context)->scope.hard, NM_RELAXED);
+}
+const nm__ledger nm__root_ledger = {ledger_charge, ledger_uncharge, ledger_committed, ledger_limit, NULL};
+
+/* ---- room -------------------------------------------------------------------------------------------------------- */
+
+/* What one scope has left; the root's idle blocks are as good as free. */
+static size_t room_of(const nm_scope *s) {
+    size_t hard = nm_atomic_load(&s->hard, NM_RELAXED);
+    if (hard == NM__UNLIMITED) return NM__UNLIMITED;
+    size_t granted = nm__granted(s);
+    size_t room = granted < hard ? hard - granted : 0;
+    return s->parent == NULL ? room + nm__blocks_idle_bytes(&s->root->blocks) : room;
+}
+
+size_t nm__room(const nm_scope *owner) {
+    size_t room = NM__UNLIMITED;
+    for (const nm_scope *s = owner; s != NULL; s = s->parent) room = nm__min(room, room_of(s));
+    return room;
+}
+
+size_t nm__limit(const nm_scope *owner) {
+    size_t limit = NM__UNLIMITED;
+    for (const nm_scope *s = owner; s != NULL; s = s->parent)
+        limit = nm__min(limit, nm_atomic_load(&s->hard, NM_RELAXED));
+    return limit;
+}
+
+bool nm__same_root(const nm_scope *a, const nm_scope *b) { return a->root == b->root; }
+
+/* ---- granting ---------------------------------------------------------------------------------------------------- */
+
+void nm__refused(nm_scope *at) { nm_atomic_add(&at->refused_count, 1, NM_RELAXED); }
+
+/* Reclaims below `at`, and calls its hook if that was not enough. True: there is room now, or there was some progress. */
+static bool make_room_at(nm_scope *at, size_t bytes, const nm__holder *self) {
+    size_t room = room_of(at);
+    if (room >= bytes) return true;
+    size_t freed = nm__reclaim(at, bytes - room, self);
+    room = room_of(at);
+    if (room >= bytes) return true;
+    nm__call_hook(at, bytes - room);
+    return freed > 0 || room_of(at) >= bytes;
+}
+
+bool nm__make_room(nm_scope *owner, size_t bytes, const nm__holder *self) {
+    for (nm_scope *s = owner; s != NULL; s = s->parent)
+        if (room_of(s) < bytes) return make_room_at(s, bytes, self);
+    return true;
+}
+
+nm_status nm__grant(nm_scope *owner, size_t bytes, nm__grant_mode mode, const nm__holder *self) {
+    nm__refusal why;
+    if (bytes > NM__BYTES_MAX) return NM_ETOOLARGE;
+    for (int round = 0; !nm__charge(owner, bytes, mode, &why); round++) {
+        bool again = mode == NM__GRANT_FULL && !why.injected && round < NM__GRANT_ROUNDS;
+        if (!again || !make_room_at(why.at, bytes, self)) {
+            if (mode != NM__GRANT_ELASTIC) nm__refused(why.at);
+            return NM_EBUDGET;
+        }
+    }
+    return NM_OK;
+}
+
+nm_status nm__root_grant(nm__root *root, size_t bytes, nm__grant_mode mode, const nm__holder *self) {
+    for (int round = 0; !nm__root_charge(root, bytes, mode); round++) {
+        bool again = mode == NM__GRANT_FULL && round < NM__GRANT_ROUNDS;
+        if (!again || !make_room_at(&root->scope, bytes, self)) {
+            if (mode != NM__GRANT_ELASTIC) nm__refused(&root->scope);
+            return NM_EBUDGET;
+        }
+    }
+    return NM_OK;
+}
+
+void nm__settle(nm_scope *scope, const nm__holder *self) {
+    if (NM_LIKELY(nm_atomic_load(&scope->root->crossings, NM_RELAXED) == 0)) return;
+    for (nm_scope *s = scope; s != NULL; s = s->parent) {
+        if (!nm_atomic_load(&s->soft_pending, NM_RELAXED)) continue;
+        if (!nm_atomic_exchange(&s->soft_pending, false, NM_RELAXED)) continue;
+        nm_atomic_sub(&s->root->crossings, 1, NM_RELAXED);
+        size_t soft = nm_atomic_load(&s->soft, NM_RELAXED), rest = nm__soft_rest(soft), now = nm__granted(s);
+        if (now > rest) nm__reclaim(s, now - rest, self);
+        now = nm__granted(s);
+        nm__call_hook(s, now > soft ? now - soft : 0);
+    }
+}
+
+/* ---- memory ------------------------------------------------------------------------------------------------------ */
+
+nm_status nm__outside_charge(nm_scope *owner, size_t bytes, nm__grant_mode mode, const nm__holder *self) {
+    nm_status st = nm__grant(owner, bytes, mode, self);
+    if (st != NM_OK) return st;
+    st = nm__root_grant(owner->root, bytes, mode, self);
+    if (st != NM_OK) {
+        nm__uncharge(owner, bytes);
+        return st;
+    }
+    if (mode == NM__GRANT_FULL) nm__settle(owner, self);
+    return NM_OK;
+}
+
+void nm__outside_uncharge(nm_scope *owner, size_t bytes) {
+    nm__uncharge(owner, bytes);
+    nm__root_uncharge(owner->root, bytes);
+}
+
+nm_status nm__range_reserve(size_t bytes, size_t align, void **out) {
+    *out = NULL;
+    if (bytes > NM__BYTES_MAX) return NM_ETOOLARGE;
+    void *p = nm__os_get()->reserve(bytes, align);
+    if (p == NULL) return NM_ENOMEM;
+    *out = p;
+    return NM_OK;
+}
+
+void nm__range_release(void *address, size_t bytes) { nm__os_get()->unreserve(address, bytes); }
+
+nm_status nm__range_commit(nm_scope *owner, void *address, size_t bytes, nm__grant_mode mode, const nm__holder *self) {
+    nm_status st = nm__outside_charge(owner, bytes, mode, self);
+    if (st != NM_OK) return st;
+    if (nm__os_get()->commit(address, bytes)) return NM_OK;
+    nm__outside_uncharge(owner, bytes);
+    return NM_ENOMEM;
+}
+
+bool nm__range_decommit(nm_scope *owner, void *address, size_t bytes) {
+    if (!nm__os_get()->decommit(address, bytes)) return false;
+    nm__outside_uncharge(owner, bytes);
+    return true;
+}
+
+/* Shrinks what is asked for until a limit lets it through; the last try may be granted in part. */
+static nm_status take_what_fits(nm_scope *owner, size_t min_bytes, size_t bytes, nm__block *out) {
+    size_t least = nm__block_bytes(min_bytes);
+    for (;;) {
+        nm__refusal why;
+        size_t granted = bytes;
+        if (!nm__charge(owner, granted, NM__GRANT_QUIET, &why)) {
+            if (why.injected) return NM_EBUDGET;
+            granted = 0;
+            if (bytes == least) {
+                /* of the root `room` counts idle blocks too; what it cannot commit it refuses below */
+                granted = nm__round_down(nm__min(nm__room(owner), bytes), NM_ALIGN);
+                if (granted < min_bytes || !nm__charge(owner, granted, NM__GRANT_QUIET, &why)) return NM_EBUDGET;
+            }
+        }
+        if (granted > 0) {
+            void *base;
+            nm_status st = nm__blocks_take(&owner->root->blocks, bytes, &base);
+            if (st == NM_OK) {
+                *out = (nm__block){.base = base, .bytes = bytes, .granted = granted};
+                return NM_OK;
+            }
+            nm__uncharge(owner, granted);
+            if (st != NM_EBUDGET) return st;
+        }
+        if (bytes == least) return NM_EBUDGET;
+        bytes = bytes > NM__SLAB_BYTES ? least : nm__max(bytes / 2, least);
+    }
+}
+
+nm_status nm__block_take(nm_scope *owner, size_t min_bytes, size_t want_bytes, nm__block *out) {
+    if (min_bytes > NM__BYTES_MAX || want_bytes > NM__BYTES_MAX) return NM_ETOOLARGE;
+    size_t bytes = nm__block_bytes(nm__max(min_bytes, want_bytes));
+    nm__refusal why;
+    nm_status st = NM_EBUDGET;
+    for (int round = 0; round < 2; round++) {
+        /* First whole; then, where reclaim does not make room for that, smaller. */
+        if (nm__charge(owner, bytes, NM__GRANT_QUIET, &why)) {
+            void *base;
+            st = nm__blocks_take(&owner->root->blocks, bytes, &base);
+            if (st == NM_OK) {
+                *out = (nm__block){.base = base, .bytes = bytes, .granted = bytes};
+                nm__settle(owner, NULL);
+                return NM_OK;
+            }
+            nm__uncharge(owner, bytes);
+            if (st != NM_EBUDGET) return st;
+            why = (nm__refusal){.at = &owner->root->scope};
+        }
+        if (why.injected) {
+            nm__refused(why.at);
+            return NM_EBUDGET;
+        }
+        size_t room = room_of(why.at);
+        if (round == 0 && nm__reclaim(why.at, bytes > room ? bytes - room : bytes, NULL) == 0) break;
+    }
+    for (int round = 0; round < NM__GRANT_ROUNDS; round++) {
+        st = take_what_fits(owner, min_bytes, bytes, out);
+        if (st == NM_OK) {
+            nm__settle(owner, NULL);
+            return NM_OK;
+        }
+        /* nothing fits: the hook is the last resort */
+        if (st != NM_EBUDGET || !nm__make_room(owner, nm__block_bytes(min_bytes), NULL)) break;
+    }
+    if (st == NM_EBUDGET) nm__refused(why.at);
+    return st;
+}
+
+nm_status nm__block_extend(nm_scope *owner, nm__block *block, size_t min_bytes) {
+    size_t rest = block->bytes - block->granted;
+    if (min_bytes > rest) return NM_ETOOLARGE;
+    nm__refusal why;
+    if (nm__charge(owner, rest, NM__GRANT_QUIET, &why)) {
+        block->granted += rest;
+        nm__settle(owner, NULL);
+        return NM_OK;
+    }
+    size_t room = why.injected ? 0 : nm__round_down(nm__min(nm__room(owner), rest), NM_ALIGN);
+    if (!why.injected && room >= min_bytes && nm__charge(owner, room, NM__GRANT_QUIET, &why)) {
+        block->granted += room;
+        nm__settle(owner, NULL);
+        return NM_OK;
+    }
+    if (why.injected) {
+        nm__refused(why.at);
+        return NM_EBUDGET;
+    }
+    nm_status st = nm__grant(owner, min_bytes, NM__GRANT_FULL, NULL);
+    if (st != NM_OK) return st;
+    block->granted += min_bytes;
+    nm__settle(owner, NULL);
+    return NM_OK;
+}
+
+void nm__block_give(nm_scope *owner, const nm__block *block) {
+    nm__blocks_give(&owner->root->blocks, block->base, block->bytes);
+    nm__uncharge(owner, block->granted);
+}

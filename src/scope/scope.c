@@ -1,0 +1,229 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+/* Opening and closing scopes, and their limits. */
+#include "base/options.h"
+#include "os/os.h"
+#include "scope/scope_internal.h"
+
+/* Rounds of reclaim before a smaller budget is refused. */
+#define NM__SET_BUDGET_ROUNDS 4
+
+/* ---- open -------------------------------------------------------------------------------------------------------- */
+
+static nm_status check_limits(const nm_scope *parent, size_t soft, size_t hard) {
+    if (hard > NM__BYTES_MAX || soft > NM__BYTES_MAX) return NM_EINVAL;
+    if (hard != 0 && soft > hard) return NM_EINVAL;
+    if (parent == NULL && hard != 0 && hard < NM_ROOT_MIN_BYTES) return NM_EINVAL;
+    return NM_OK;
+}
+
+static nm_status check_options(const nm_scope *parent, const nm_scope_options *o) {
+    if ((unsigned)o->kind > NM_SCOPE_TASK || (unsigned)o->leak_report > NM_LEAKS_OFF) return NM_EINVAL;
+    return check_limits(parent, o->soft_bytes, o->hard_bytes);
+}
+
+static void fill_in(nm_scope *s, nm__root *root, nm_scope *parent, const nm_scope_options *o, const char *site) {
+    memset(s, 0, sizeof *s);
+    s->root = root;
+    s->parent = parent;
+    s->hard = o->hard_bytes != 0 ? o->hard_bytes : NM__UNLIMITED;
+    s->soft = o->soft_bytes;
+    s->kind = (uint8_t)(o->kind != NM_SCOPE_DEFAULT ? o->kind : parent == NULL ? NM_SCOPE_PROCESS : NM_SCOPE_SERVICE);
+    s->leak_mode = (uint8_t)o->leak_report;
+    s->on_pressure = o->on_pressure;
+    s->context = o->context;
+    s->held_limit = o->held_limit_bytes;
+    s->site = site;
+    nm__name_copy(s->name, o->name);
+}
+
+static nm_status open_root(nm_scope **out, const nm_scope_options *o, const char *site) {
+    const nm__os *os = nm__os_get();
+    if (os->page_bytes() != NM__PAGE_BYTES) return NM_ESYSTEM;
+
+    /* Room for as many slots as there are numbers, or as the limit could pay for; less where address space is short. */
+    size_t slots = ((size_t)1 << NM__SLOT_NUMBER_BITS) * sizeof(nm__slot);
+    if (o->hard_bytes != 0) slots = nm__min(slots, nm__round_up(o->hard_bytes, NM__PAGE_BYTES));
+    slots -= nm__min(NM__ROOT_BYTES, slots / 2); /* the root lies among the numbers */
+    slots = nm__round_up(slots, NM__PAGE_BYTES);
+    void *range;
+    nm_status st = nm__range_reserve(NM__ROOT_BYTES + slots, NM__PAGE_BYTES, &range);
+    while (st != NM_OK && slots > NM_ROOT_MIN_BYTES) {
+        slots = nm__round_up(slots / 2, NM__PAGE_BYTES);
+        st = nm__range_reserve(NM__ROOT_BYTES + slots, NM__PAGE_BYTES, &range);
+    }
+    if (st != NM_OK) return st;
+    if (!os->commit(range, NM__ROOT_BYTES)) {
+        nm__range_release(range, NM__ROOT_BYTES + slots);
+        return NM_ENOMEM;
+    }
+
+    nm__root *root = range;
+    fill_in(&root->scope, root, NULL, o, site);
+    root->range_bytes = NM__ROOT_BYTES + slots;
+    root->slot_pages_max = (uint32_t)(slots / NM__PAGE_BYTES);
+    root->scope.granted = root->scope.peak = root->own_bytes = NM__ROOT_BYTES;
+    pthread_mutex_init(&root->limits, NULL);
+    pthread_mutex_init(&root->tree, NULL);
+    pthread_mutex_init(&root->records, NULL);
+    pthread_cond_init(&root->visited, NULL);
+    nm__ledger ledger = nm__root_ledger;
+    ledger.context = root;
+    nm__blocks_open(&root->blocks, &ledger);
+    *out = &root->scope;
+    return NM_OK;
+}
+
+nm_status nm_scope_open_at(nm_scope **out, nm_scope *parent, const nm_scope_options *options, const char *site) {
+    if (out == NULL) return NM_EINVAL;
+    *out = NULL;
+    nm_scope_options o = nm_scope_options_init();
+    nm_status st = nm__options_read(&o, sizeof o, options);
+    if (st == NM_OK) st = check_options(parent, &o);
+    if (st != NM_OK) return st;
+    if (parent == NULL) return open_root(out, &o, site);
+
+    void *memory;
+    st = nm__record_take(parent, &memory);
+    if (st != NM_OK) return st;
+    nm_scope *s = memory;
+    fill_in(s, parent->root, parent, &o, site);
+    pthread_mutex_lock(&s->root->tree);
+    s->next_sibling = parent->first_child;
+    if (s->next_sibling != NULL) s->next_sibling->previous_sibling = s;
+    parent->first_child = s;
+    parent->child_count++;
+    pthread_mutex_unlock(&s->root->tree);
+    *out = s;
+    return NM_OK;
+}
+
+nm_status(nm_scope_open)(nm_scope **out, nm_scope *parent, const nm_scope_options *options) {
+    return nm_scope_open_at(out, parent, options, "?");
+}
+
+/* ---- close ------------------------------------------------------------------------------------------------------- */
+
+static void unlink_child(nm_scope *s) {
+    if (s->parent == NULL) return;
+    pthread_mutex_lock(&s->root->tree);
+    if (s->previous_sibling != NULL)
+        s->previous_sibling->next_sibling = s->next_sibling;
+    else
+        s->parent->first_child = s->next_sibling;
+    if (s->next_sibling != NULL) s->next_sibling->previous_sibling = s->previous_sibling;
+    s->parent->child_count--;
+    pthread_mutex_unlock(&s->root->tree);
+}
+
+static void close_root(nm__root *root) {
+    nm__records_close(root);
+    nm__blocks_close(&root->blocks);
+    pthread_cond_destroy(&root->visited);
+    pthread_mutex_destroy(&root->records);
+    pthread_mutex_destroy(&root->tree);
+    pthread_mutex_destroy(&root->limits);
+    nm__range_release(root, root->range_bytes);
+}
+
+/* The scope has no children and has run what was deferred. */
+static void tear_down(nm_scope *s, nm__leaks *leaks, const char *site) {
+    leaks->mode = (nm_leak_mode)s->leak_mode;
+    nm__held_give_back(s, leaks, site);
+    while (s->holders != NULL) {
+        nm__holder *holder = s->holders;
+        nm__holder_remove(holder);
+        holder->class->close(holder, leaks, site);
+    }
+    if (nm_atomic_exchange(&s->soft_pending, false, NM_RELAXED)) nm_atomic_sub(&s->root->crossings, 1, NM_RELAXED);
+    if (s->parent == NULL)
+        close_root(s->root);
+    else
+        nm__record_give(s->parent, s);
+}
+
+static void begin_report(nm__leaks *leaks, const nm_scope *s) {
+    memset(leaks, 0, sizeof *leaks);
+    leaks->mode = (nm_leak_mode)s->leak_mode;
+    size_t hard = nm_atomic_load(&s->hard, NM_RELAXED);
+    leaks->report.hard_bytes = hard != NM__UNLIMITED ? hard : 0;
+    leaks->report.soft_bytes = nm_atomic_load(&s->soft, NM_RELAXED);
+    leaks->report.peak_bytes = nm_atomic_load(&s->peak, NM_RELAXED);
+    leaks->report.scope_kind = (nm_scope_kind)s->kind;
+    nm__name_copy(leaks->report.scope_name, s->name);
+}
+
+size_t nm_scope_close_at(nm_scope *scope, nm_leak_report *report, size_t report_bytes, const char *site) {
+    nm__leaks leaks;
+    if (scope == NULL) {
+        if (report != NULL) memset(report, 0, report_bytes);
+        return 0;
+    }
+    begin_report(&leaks, scope);
+    /* Down to the deepest open child, then up again: no recursion, a tree may be deep. */
+    for (nm_scope *s = scope;;) {
+        if (!s->defers_ran) {
+            nm__defers_run(s);
+            s->defers_ran = true;
+        }
+        nm_scope *child = s->first_child;
+        if (child != NULL) {
+            leaks.mode = (nm_leak_mode)s->leak_mode;
+            nm__leaks_note(&leaks, NM_LEAK_SCOPE, child->name, 1, nm__granted(child), child->site);
+            s = child;
+            continue;
+        }
+        nm_scope *parent = s->parent;
+        bool last = s == scope;
+        nm__defers_run(s); /* what the closing of the children deferred */
+        if (last) leaks.report.peak_bytes = nm_atomic_load(&s->peak, NM_RELAXED);
+        unlink_child(s);
+        tear_down(s, &leaks, site);
+        if (last) break;
+        s = parent;
+    }
+    if (report != NULL) nm__struct_write(report, report_bytes, &leaks.report, sizeof leaks.report);
+    return leaks.report.leaked_count;
+}
+
+size_t(nm_scope_close)(nm_scope *scope, nm_leak_report *report) {
+    return nm_scope_close_at(scope, report, sizeof *report, "?");
+}
+
+/* ---- limits ------------------------------------------------------------------------------------------------------ */
+
+static bool change_limits(nm_scope *s, size_t soft, size_t hard, size_t *over) {
+    pthread_mutex_lock(&s->root->limits);
+    size_t now = nm_atomic_or(&s->granted, NM__FROZEN, NM_ACQUIRE) & NM__GRANTED_MASK;
+    bool fits = hard == 0 || now <= hard;
+    if (fits) {
+        nm_atomic_store(&s->hard, hard != 0 ? hard : NM__UNLIMITED, NM_RELAXED);
+        nm_atomic_store(&s->soft, soft, NM_RELAXED);
+        /* release, as below: where the count wraps, it clears the frozen bit by itself */
+        nm_atomic_add(&s->granted, NM__LIMITS_CHANGED, NM_RELEASE);
+    }
+    /* release: pairs with the acquire in add() of budget.c; whoever sees the new marks sees the new limits */
+    nm_atomic_and(&s->granted, ~NM__FROZEN, NM_RELEASE);
+    pthread_mutex_unlock(&s->root->limits);
+    *over = fits ? 0 : now - hard;
+    return fits;
+}
+
+nm_status nm_scope_set_budget(nm_scope *scope, size_t soft_bytes, size_t hard_bytes) {
+    if (scope == NULL) return NM_EINVAL;
+    nm_status st = check_limits(scope->parent, soft_bytes, hard_bytes);
+    if (st != NM_OK) return st;
+    size_t over;
+    for (int round = 0; !change_limits(scope, soft_bytes, hard_bytes, &over); round++) {
+        if (round == NM__SET_BUDGET_ROUNDS) return NM_EBUSY;
+        if (nm__reclaim(scope, over, NULL) == 0) return NM_EBUSY;
+    }
+    /* The new soft limit may be crossed from the start. */
+    nm_atomic_store(&scope->over_soft, false, NM_RELAXED);
+    nm__note_growth(scope);
+    nm__settle(scope, NULL);
+    return NM_OK;
+}
+
+void nm_scope_fail_after(nm_scope *scope, uint64_t n) {
+    if (scope != NULL) nm_atomic_store(&scope->fail_after, n, NM_RELAXED);
+}

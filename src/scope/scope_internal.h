@@ -1,0 +1,128 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+/* The scope's own structures; other parts see scope/holder.h and scope/slot.h. */
+#ifndef NM_SRC_SCOPE_SCOPE_INTERNAL_H
+#define NM_SRC_SCOPE_SCOPE_INTERNAL_H
+
+#include <pthread.h>
+
+#include "base/atomic.h"
+#include "base/math.h"
+#include "block/block.h"
+#include "nebula/scope.h"
+#include "scope/holder.h"
+
+typedef struct nm__root nm__root;
+typedef struct nm__deferred nm__deferred;
+typedef struct nm__held nm__held;
+
+/* Above the bytes, `granted` has a bit that is set while the limits change (whoever would charge then waits for the change)
+ * and a count of such changes, so that a charge checked against the old limits does not go through under the new ones. */
+#define NM__FROZEN         ((size_t)1 << 63)
+#define NM__LIMITS_CHANGED ((size_t)1 << 57)
+#define NM__GRANTED_MASK   (NM__LIMITS_CHANGED - 1)
+
+/* No limit. */
+#define NM__UNLIMITED SIZE_MAX
+
+struct nm_scope {
+    nm__root *root;
+    nm_scope *parent;          /* NULL: this is the root */
+    NM_ATOMIC(size_t) granted; /* bytes, and the marks above. Of the root: what is committed */
+    NM_ATOMIC(size_t) hard;    /* NM__UNLIMITED = none of its own */
+    NM_ATOMIC(size_t) soft;    /* 0 = none */
+    NM_ATOMIC(size_t) peak;
+    NM_ATOMIC(uint64_t) fail_after; /* grants until one is refused; 0 = off */
+    NM_ATOMIC(uint64_t) refused_count;
+    NM_ATOMIC(uint32_t) soft_count;
+    NM_ATOMIC(bool) over_soft;    /* the soft limit was crossed and `granted` has not fallen below the headroom since */
+    NM_ATOMIC(bool) soft_pending; /* crossed, and nobody has reacted yet */
+    NM_ATOMIC(bool) hook_running;
+    uint8_t kind;
+    uint8_t leak_mode;
+    bool defers_ran;
+    nm_pressure_fn *on_pressure;
+    void *context;
+    const char *site; /* where opened */
+    /* under the root's tree lock */
+    nm_scope *first_child, *next_sibling, *previous_sibling;
+    nm__holder *holders; /* newest first */
+    uint32_t child_count;
+    /* of the scope's thread; under the tree lock if the kind is shared */
+    uint32_t held_free, held_reserved, held_chunks, held_sweep_at;
+    nm__held *held;
+    size_t held_bytes, held_limit;
+    nm__deferred *deferred;
+    char name[NM_NAME_BYTES];
+};
+_Static_assert(sizeof(struct nm_scope) <= NM__RECORD_BYTES, "a scope's header is one record");
+
+typedef struct nm__record_page nm__record_page;
+
+/* A root is a scope and the memory manager of all below it. Lies at the start of its range; slots follow. */
+struct nm__root {
+    nm_scope scope;                /* first: slot numbers count from here */
+    NM_ATOMIC(size_t) handed;      /* bytes charged to scopes and holders; of `granted` the part that is not idle */
+    NM_ATOMIC(uint32_t) crossings; /* scopes whose soft_pending is set */
+    size_t range_bytes;
+    pthread_mutex_t limits; /* held while limits change */
+    pthread_mutex_t tree;   /* children, holders, reclaim list, held lists of shared scopes */
+    pthread_cond_t visited; /* a holder's last visitor left; with `tree` */
+    nm__holder *reclaimable;
+    nm__blocks blocks;             /* has its own lock */
+    pthread_mutex_t records;       /* the rest */
+    nm__record_page *record_pages; /* with at least one record free */
+    nm__slot *free_slot_pages;
+    uint32_t slot_pages, slot_pages_max; /* made so far; that fit the range */
+    size_t own_bytes;                    /* committed for this struct and headers of record pages */
+};
+
+/* This struct's pages. */
+#define NM__ROOT_BYTES (nm__round_up(sizeof(nm__root), NM__PAGE_BYTES))
+
+/* Elastic growth stops, and a crossing is over, this far below the soft limit: else a cache and a request would push each
+ * other across it with every block. */
+#define NM__SOFT_HEADROOM_SHARE 16
+
+static inline size_t nm__granted(const nm_scope *s) {
+    return nm_atomic_load(&s->granted, NM_RELAXED) & NM__GRANTED_MASK;
+}
+static inline size_t nm__soft_rest(size_t soft) { return soft - soft / NM__SOFT_HEADROOM_SHARE; }
+static inline bool nm__is_shared(const nm_scope *s) { return s->kind <= NM_SCOPE_SERVICE; }
+
+/* budget.c */
+typedef struct nm__refusal {
+    nm_scope *at;  /* whose limit refused */
+    bool injected; /* by nm_scope_fail_after */
+} nm__refusal;
+
+/* Charges owner and its ancestors below the root; of the root it raises `handed`. All or nothing. False: *why is set. */
+bool nm__charge(nm_scope *owner, size_t bytes, nm__grant_mode mode, nm__refusal *why);
+void nm__uncharge(nm_scope *owner, size_t bytes);
+/* Charges the root for committed bytes, giving up idle blocks if it must. Not to be called with the block store's lock held. */
+bool nm__root_charge(nm__root *root, size_t bytes, nm__grant_mode mode);
+void nm__root_uncharge(nm__root *root, size_t bytes);
+/* nm__charge in the given mode with all that FULL means; NM_OK or NM_EBUDGET, counted as a refusal. */
+nm_status nm__grant(nm_scope *owner, size_t bytes, nm__grant_mode mode, const nm__holder *self);
+nm_status nm__root_grant(nm__root *root, size_t bytes, nm__grant_mode mode, const nm__holder *self);
+void nm__refused(nm_scope *at);
+void nm__note_growth(nm_scope *s);
+extern const nm__ledger nm__root_ledger; /* context to be filled in */
+
+/* reclaim.c */
+size_t nm__reclaim(nm_scope *below, size_t wanted, const nm__holder *self);
+void nm__call_hook(nm_scope *scope, size_t wanted);
+
+/* record.c, slot.c */
+void nm__records_close(nm__root *root);
+
+/* defer.c, held.c: at the close of the scope */
+void nm__defers_run(nm_scope *scope);
+void nm__held_give_back(nm_scope *scope, nm__leaks *leaks, const char *site);
+
+/* leak_report.c */
+struct nm__leaks {
+    nm_leak_report report;
+    nm_leak_mode mode; /* of the scope whose things are noted now */
+};
+
+#endif
