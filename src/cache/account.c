@@ -45,10 +45,10 @@ bool nm__shard_decommit(void *context, void *address, size_t bytes) {
 /* A system that refuses to take pages back once may take them the next time. One that never does keeps them, charged. */
 #define NM__DROP_TRIES 8
 
-void nm__range_drop(nm_cache *cache, void *address, size_t committed, size_t reserved) {
+void nm__range_drop(nm_scope *scope, void *address, size_t committed, size_t reserved) {
     if (address == NULL) return;
     bool gone = committed == 0;
-    for (int i = 0; i < NM__DROP_TRIES && !gone; i++) gone = nm__range_decommit(cache->scope, address, committed);
+    for (int i = 0; i < NM__DROP_TRIES && !gone; i++) gone = nm__range_decommit(scope, address, committed);
     if (gone) nm__range_release(address, reserved);
 }
 

@@ -8,6 +8,7 @@
 #define NM_SRC_CACHE_CACHE_INTERNAL_H
 
 #include <pthread.h>
+#include <string.h>
 
 #include "base/hash.h"
 #include "cache/heap.h"
@@ -69,7 +70,8 @@ struct nm_cache {
     bool elastic;
     char name[NM_NAME_BYTES];
     pthread_mutex_t resize_lock;
-    uint64_t resize_count;
+    NM_ATOMIC(uint64_t) resize_count; /* written under the lock */
+    NM_ATOMIC(bool) closing;          /* callbacks of the close find it closed */
     NM_ATOMIC(size_t) budget_bytes __attribute__((__aligned__(64))); /* what is promised: granted is never above it */
     NM_ATOMIC(size_t) limit_bytes; /* what takes obey: below the budget while a resize shrinks */
     NM_ATOMIC(size_t) granted_bytes __attribute__((__aligned__(64)));
@@ -84,7 +86,7 @@ size_t nm__account_left(const nm_cache *cache);
 nm_status nm__shard_commit(void *shard, void *address, size_t bytes); /* NM_ECAPACITY: the account; else the scope */
 bool nm__shard_decommit(void *shard, void *address, size_t bytes);
 /* Decommits and releases a range of its own, whatever happens. */
-void nm__range_drop(nm_cache *cache, void *address, size_t committed, size_t reserved);
+void nm__range_drop(nm_scope *scope, void *address, size_t committed, size_t reserved);
 /* Bytes of an object, from account and scope. Under the shard's lock. */
 nm_status nm__object_charge(nm__shard *shard, size_t bytes);
 void nm__object_uncharge(nm__shard *shard, size_t bytes);
@@ -186,6 +188,11 @@ void nm__slot_lease(nm__shard *shard, uint32_t offset, const nm__slot_class *cla
 void nm__slot_return(nm__shard *shard, nm__slot *slot, nm__doomed *doomed);
 /* Takes the slot out of that generation; false: it was not out. */
 bool nm__slot_end(nm__slot *slot, uint64_t generation, const char *site);
+/* A reservation's slot that was ended becomes free; its chunk is an entry from now on. */
+void nm__slot_publish(nm__shard *shard, nm__slot *slot);
+/* The scope closes: all that is still out is a leak, and its holders find it released at `site`. */
+void nm__slots_end_all(nm__shard *shard, nm__leaks *leaks, const char *site);
+void nm__slot_pages_give(nm__shard *shard);
 void nm__entry_describe(const nm__shard *shard, uint32_t offset, nm_entry *out);
 static inline uint32_t nm__offset_of(const nm__shard *shard, const void *entry) {
     return (uint32_t)(((size_t)((const unsigned char *)entry - shard->heap.base) + 8) / NM__UNIT_BYTES);

@@ -14,6 +14,7 @@
 #define NM_SRC_CACHE_ENTRY_H
 
 #include <assert.h>
+#include <stddef.h>
 #include <stdint.h>
 
 #include "base/math.h"

@@ -2,6 +2,12 @@
 /* Pins and reservations: the slots that stand for them. */
 #include "cache/cache_internal.h"
 
+static void list_slot(nm__shard *shard, nm__slot *slot) {
+    /* relaxed: the lists of free slots are only touched under the shard's lock */
+    nm_atomic_store(&slot->next, shard->free_slot != NULL ? shard->free_slot->number : NM__SLOT_NONE, NM_RELAXED);
+    shard->free_slot = slot;
+}
+
 nm_status nm__slot_page_take(nm__shard *shard, bool quiet) {
     nm_cache *cache = shard->cache;
     nm__slot *page;
@@ -15,12 +21,7 @@ nm_status nm__slot_page_take(nm__shard *shard, bool quiet) {
     shard->slot_pages = page;
     shard->slot_page_count++;
     shard->unsettled = true;
-    for (unsigned i = NM__SLOTS_PER_PAGE; i-- > 0;) {
-        page[i].owner = shard;
-        /* relaxed, here and below: the lists of free slots are only touched under the shard's lock */
-        nm_atomic_store(&page[i].next, shard->free_slot != NULL ? shard->free_slot->number : NM__SLOT_NONE, NM_RELAXED);
-        shard->free_slot = &page[i];
-    }
+    for (unsigned i = NM__SLOTS_PER_PAGE; i-- > 0;) list_slot(shard, &page[i]);
     return NM_OK;
 }
 
@@ -44,10 +45,7 @@ size_t nm__slot_pages_trim(nm__shard *shard) {
     give_pages(shard, next_page(page));
     page->word = 0;
     shard->free_slot = NULL;
-    for (unsigned i = NM__SLOTS_PER_PAGE; i-- > 0;) {
-        nm_atomic_store(&page[i].next, shard->free_slot != NULL ? shard->free_slot->number : NM__SLOT_NONE, NM_RELAXED);
-        shard->free_slot = &page[i];
-    }
+    for (unsigned i = NM__SLOTS_PER_PAGE; i-- > 0;) list_slot(shard, &page[i]);
     return shard->given_bytes - start;
 }
 
@@ -116,22 +114,52 @@ bool nm__slot_end(nm__slot *slot, uint64_t generation, const char *site) {
     return true;
 }
 
-void nm__slot_return(nm__shard *shard, nm__slot *slot, nm__doomed *doomed) {
+/* One pin less. True if it was the last. */
+static bool unpin(nm__shard *shard, nm__slot *slot) {
     nm__entry *e = slot->data;
-    uint32_t offset = nm__offset_of(shard, e);
-    nm_atomic_store(&slot->next, shard->free_slot != NULL ? shard->free_slot->number : NM__SLOT_NONE, NM_RELAXED);
-    shard->free_slot = slot;
+    list_slot(shard, slot);
     shard->pin_count--;
-    if ((--e->node.state & NM__PINS) != 0) return;
+    if ((--e->node.state & NM__PINS) != 0) return false;
     shard->pinned_bytes -= nm__entry_weight(e);
-    nm__chunk_unfix(shard, offset);
-    if (e->node.state & NM__ZOMBIE) {
+    nm__chunk_unfix(shard, nm__offset_of(shard, e));
+    return true;
+}
+
+void nm__slot_return(nm__shard *shard, nm__slot *slot, nm__doomed *doomed) {
+    const nm__entry *e = slot->data;
+    uint32_t offset = nm__offset_of(shard, e);
+    if (!unpin(shard, slot)) return;
+    if (e->node.state & NM__ZOMBIE)
         nm__entry_retire(shard, offset, doomed);
-    } else if (e->node.state & NM__RESERVED) {
+    else if (e->node.state & NM__RESERVED)
         doomed->seed = nm__heap_give(&shard->heap, offset); /* never was in the cache: no callback */
-    } else {
+    else
         nm__segments_unpin(&shard->segments, offset);
-    }
+}
+
+void nm__slot_publish(nm__shard *shard, nm__slot *slot) { unpin(shard, slot); }
+
+void nm__slots_end_all(nm__shard *shard, nm__leaks *leaks, const char *site) {
+    const nm__slot_class *class;
+    for (nm__slot *page = shard->slot_pages; page != NULL; page = next_page(page))
+        for (unsigned i = 0; i < NM__SLOTS_PER_PAGE; i++) {
+            nm__slot *slot = &page[i];
+            nm__doomed doomed = {0};
+            uint64_t generation = nm_atomic_load(&slot->generation, NM_ACQUIRE); /* pairs with nm__slot_lease */
+            if ((generation & 1) == 0) continue;
+            class = nm_atomic_load(&slot->class, NM_RELAXED);
+            nm__leaks_note(leaks, class->leak, shard->cache->name, 1, class->bytes(slot),
+                           nm_atomic_load(&slot->leased_at, NM_RELAXED));
+            if (!nm__slot_end(slot, generation, site)) continue;
+            nm__shard_lock(shard);
+            nm__slot_return(shard, slot, &doomed);
+            nm__shard_unlock(shard, &doomed);
+        }
+}
+
+void nm__slot_pages_give(nm__shard *shard) {
+    give_pages(shard, shard->slot_pages);
+    shard->slot_pages = shard->free_slot = NULL;
 }
 
 static bool give_back(nm__slot *slot, uint64_t generation, const char *site) {
