@@ -1,0 +1,354 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+/* Opening, closing, and what concerns the whole cache. */
+#include "base/options.h"
+#include "cache/cache_internal.h"
+
+/* A shard is worth its lock and its tables from so many bytes on; more shards than this win nothing by themselves. */
+#define NM__SHARD_BYTES     ((size_t)4 << 20)
+#define NM__SHARDS_AUTO     16u
+#define NM__SHARDS_MAX      256u
+#define NM__PROTECTED_AUTO  80u
+#define NM__RESIZE_MAX      ((size_t)16)
+#define NM__FLOOR_SHARE     8
+#define NM__STEP_SHARE      16
+#define NM__STEP_MAX        ((size_t)256 << 10)
+/* Entries that one hold of a lock removes. */
+#define NM__CLEAR_ENTRIES 256
+/* The first page of heap, index and pin slots. */
+#define NM__SHARD_PAGES 3
+
+static bool options_read(nm_cache_options *own, const nm_cache_options *options) {
+    *own = nm_cache_options_init();
+    return nm__options_read(own, sizeof *own, options) == NM_OK && (unsigned)own->policy <= NM_CACHE_LRU &&
+           own->protected_percent <= 99 && own->shard_count <= NM__SHARDS_MAX &&
+           (own->shard_count == 0 || nm__is_power_of_two(own->shard_count)) && own->budget_bytes <= NM__BYTES_MAX;
+}
+
+static unsigned shards_for(const nm_cache_options *o) {
+    if (o->shard_count != 0) return o->shard_count;
+    size_t count = nm__min(o->budget_bytes / NM__SHARD_BYTES, NM__SHARDS_AUTO);
+    return count == 0 ? 1 : 1u << nm__log2_floor(count);
+}
+
+static size_t own_bytes(unsigned shard_count) {
+    return nm__round_up(sizeof(nm_cache) + shard_count * sizeof(nm__shard), NM__PAGE_BYTES);
+}
+
+size_t nm_cache_min_bytes(const nm_cache_options *options) {
+    nm_cache_options o;
+    if (!options_read(&o, options)) return 0;
+    return own_bytes(shards_for(&o)) + (size_t)shards_for(&o) * NM__SHARD_PAGES * NM__PAGE_BYTES;
+}
+
+size_t nm_cache_charge(const nm_cache_options *options, size_t key_len, size_t value_len) {
+    nm_cache_options o;
+    if (!options_read(&o, options) || key_len == 0) return SIZE_MAX;
+    uint32_t units = nm__entry_units(key_len, value_len, o.ttl_ms != 0 && o.ttl_ms != NM_TTL_NEVER);
+    return units != 0 ? (size_t)units * NM__UNIT_BYTES : SIZE_MAX;
+}
+
+/* ---- open ---- */
+
+static size_t used(const nm__holder *holder) { return nm_cache_used((const nm_cache *)(const void *)holder); }
+static void force_close(nm__holder *holder, nm__leaks *leaks, const char *site);
+
+static const nm__holder_class cache_class = {
+    .part = "cache", .reclaim = nm__cache_reclaim, .close = force_close, .used = used};
+
+static size_t weight_of(const nm__node *node) {
+    return nm__entry_weight((const nm__entry *)(const void *)((const unsigned char *)node - offsetof(nm__entry, node)));
+}
+
+/* As much address space as the budget may ever want; if the system has less, as it has, down to the budget itself. */
+static nm_status reserve(size_t *bytes, size_t least, void **out) {
+    nm_status status;
+    while ((status = nm__range_reserve(*bytes, NM__PAGE_BYTES, out)) != NM_OK && *bytes / 2 >= least)
+        *bytes = nm__round_up(*bytes / 2, NM__PAGE_BYTES);
+    return status;
+}
+
+static nm_status open_shard(nm_cache *cache, nm__shard *shard) {
+    size_t most = NM__HEAP_MAX - NM__PAGE_BYTES;
+    size_t budget = nm__min(nm__round_up(cache->opening_budget, NM__PAGE_BYTES), most);
+    size_t limit = nm__round_up(nm__min(nm__limit(cache->scope), most), NM__PAGE_BYTES);
+    size_t heap_bytes = nm__min(nm__min(budget * NM__RESIZE_MAX, most), nm__max(limit, budget));
+    void *heap_range;
+    nm_status status = reserve(&heap_bytes, budget, &heap_range);
+    if (status != NM_OK) return status;
+    shard->heap_reserved = heap_bytes;
+    shard->pages = (nm__pages){.commit = nm__shard_commit, .decommit = nm__shard_decommit, .context = shard};
+    status = nm__heap_open(&shard->heap, heap_range, heap_bytes, &shard->pages);
+    if (status != NM_OK) {
+        nm__range_release(heap_range, heap_bytes);
+        return status;
+    }
+    unsigned char *first = (unsigned char *)&nm__heap_at(&shard->heap, NM__HEAP_FIRST)->node;
+    nm__segments_open(&shard->segments, first - NM__HEAP_FIRST * NM__UNIT_BYTES, weight_of);
+    /* A bucket for each of the smallest entries that the heap can hold. */
+    size_t index_bytes = nm__round_up(heap_bytes / (sizeof(nm__entry) / sizeof(uint32_t)), NM__PAGE_BYTES);
+    status = reserve(&index_bytes, NM__PAGE_BYTES, &shard->index_range);
+    if (status != NM_OK) return status;
+    shard->index_reserved = index_bytes;
+    status = nm__index_open(&shard->index, shard->index_range, index_bytes, &shard->heap, &shard->pages);
+    if (status != NM_OK) return status;
+    return nm__slot_page_take(shard, false);
+}
+
+/* No entry is in it any more. */
+static void dismantle(nm_cache *cache) {
+    nm_scope *scope = cache->scope;
+    for (unsigned i = 0; i < cache->shard_count; i++) {
+        nm__shard *shard = &cache->shards[i];
+        nm__slot_pages_give(shard);
+        if (shard->index_range != NULL)
+            nm__range_drop(scope, shard->index_range, shard->index.page_count * NM__PAGE_BYTES, shard->index_reserved);
+        if (shard->heap.base != NULL)
+            nm__range_drop(scope, shard->heap.base, nm__heap_bytes(&shard->heap), shard->heap_reserved);
+        pthread_mutex_destroy(&shard->lock);
+    }
+    pthread_mutex_destroy(&cache->resize_lock);
+    nm__range_drop(scope, cache->range, cache->range_bytes, cache->range_bytes);
+}
+
+static void set_up(nm_cache *cache, nm_scope *scope, const nm_cache_options *o, const uint64_t key[2], size_t bytes) {
+    cache->scope = scope;
+    cache->range = cache;
+    cache->range_bytes = bytes;
+    cache->hash_key[0] = key[0];
+    cache->hash_key[1] = key[1];
+    cache->on_evict = o->on_evict;
+    cache->context = o->context;
+    cache->ttl_ms = o->ttl_ms != 0 ? o->ttl_ms : NM_TTL_NEVER;
+    cache->opening_budget = o->budget_bytes;
+    cache->shard_count = shards_for(o);
+    cache->shard_shift = 64 - nm__log2_floor(cache->shard_count);
+    cache->least_bytes = bytes + (size_t)cache->shard_count * NM__SHARD_PAGES * NM__PAGE_BYTES;
+    size_t step = nm__round_down(o->budget_bytes / NM__STEP_SHARE / cache->shard_count, NM__PAGE_BYTES);
+    cache->step_bytes = nm__max(NM__PAGE_BYTES, nm__min(step, NM__STEP_MAX));
+    cache->floor_bytes = o->floor_bytes;
+    cache->protected_percent = o->protected_percent != 0 ? o->protected_percent : NM__PROTECTED_AUTO;
+    cache->policy = o->policy != NM_CACHE_DEFAULT ? o->policy : NM_CACHE_SLRU;
+    cache->elastic = o->elastic;
+    cache->grant_mode = NM__GRANT_FULL; /* no lock is held while it opens */
+    cache->budget_bytes = cache->limit_bytes = o->budget_bytes;
+    cache->granted_bytes = bytes;
+    nm__name_copy(cache->name, o->name);
+    cache->holder.class = &cache_class;
+    cache->holder.name = cache->name;
+    pthread_mutex_init(&cache->resize_lock, NULL);
+    for (unsigned i = 0; i < cache->shard_count; i++) {
+        cache->shards[i].cache = cache;
+        pthread_mutex_init(&cache->shards[i].lock, NULL);
+    }
+}
+
+nm_status(nm_cache_open)(nm_cache **out, nm_scope *scope, const nm_cache_options *options) {
+    return nm_cache_open_at(out, scope, options, "?");
+}
+
+nm_status nm_cache_open_at(nm_cache **out, nm_scope *scope, const nm_cache_options *options, const char *site) {
+    (void)site; /* a cache still open at its scope's close is no leak, so nobody asks where it was opened */
+    nm_cache_options o;
+    uint64_t key[2];
+    void *memory;
+    if (out == NULL) return NM_EINVAL;
+    *out = NULL;
+    if (scope == NULL || !options_read(&o, options) || o.budget_bytes < nm_cache_min_bytes(&o) ||
+        o.floor_bytes > o.budget_bytes)
+        return NM_EINVAL;
+    if (!nm__os_get()->random(key, sizeof key)) return NM_ESYSTEM;
+    size_t bytes = own_bytes(shards_for(&o));
+    nm_status status = nm__range_reserve(bytes, NM__PAGE_BYTES, &memory);
+    if (status != NM_OK) return status;
+    status = nm__range_commit(scope, memory, bytes, NM__GRANT_FULL, NULL);
+    if (status != NM_OK) {
+        nm__range_release(memory, bytes);
+        return status;
+    }
+    nm_cache *cache = memory;
+    memset(cache, 0, bytes);
+    set_up(cache, scope, &o, key, bytes);
+    for (unsigned i = 0; i < cache->shard_count && status == NM_OK; i++) status = open_shard(cache, &cache->shards[i]);
+    if (status != NM_OK) {
+        dismantle(cache);
+        return status;
+    }
+    cache->grant_mode = cache->elastic ? NM__GRANT_ELASTIC : NM__GRANT_QUIET;
+    for (unsigned i = 0; i < cache->shard_count; i++) {
+        cache->shards[i].unsettled = false;
+        nm__shard_share(&cache->shards[i]);
+    }
+    nm__holder_add(scope, &cache->holder, cache->elastic ? NM__RECLAIM_CACHE : NM__RECLAIM_NEVER);
+    nm__settle(scope, &cache->holder);
+    *out = cache;
+    return NM_OK;
+}
+
+/* ---- empty, close ---- */
+
+void nm__cache_empty(nm__shard *shard, nm_evict_reason reason) {
+    /* What is there now; what others put meanwhile may be among it, and then something older stays instead. */
+    size_t left = nm_atomic_load(&shard->entry_count, NM_RELAXED);
+    while (left > 0) {
+        nm__doomed doomed = {0};
+        nm__shard_lock(shard);
+        for (int i = 0; i < NM__CLEAR_ENTRIES && left > 0; i++, left--) {
+            uint32_t at = nm__segments_victim(&shard->segments);
+            if (at == 0) at = shard->segments.lists[NM__HELD].tail;
+            if (at == 0) {
+                left = 0;
+                break;
+            }
+            nm__entry_leave(shard, at, reason, &doomed);
+        }
+        nm__shard_unlock(shard, &doomed);
+    }
+}
+
+void nm_cache_clear(nm_cache *cache) {
+    if (cache == NULL) return;
+    for (unsigned i = 0; i < cache->shard_count; i++) nm__cache_empty(&cache->shards[i], NM_EVICT_REMOVED);
+}
+
+static void close_all(nm_cache *cache) {
+    for (unsigned i = 0; i < cache->shard_count; i++) nm__cache_empty(&cache->shards[i], NM_EVICT_CLOSED);
+    dismantle(cache);
+}
+
+nm_status nm_cache_close(nm_cache *cache) {
+    if (cache == NULL) return NM_OK;
+    size_t pins = 0;
+    for (unsigned i = 0; i < cache->shard_count; i++) {
+        nm__shard_lock(&cache->shards[i]);
+        pins += cache->shards[i].pin_count;
+        pthread_mutex_unlock(&cache->shards[i].lock);
+    }
+    if (pins != 0) return NM_EBUSY;
+    nm__holder_remove(&cache->holder);
+    /* relaxed: one thread closes, and what runs on it from now on is its own callbacks */
+    nm_atomic_store(&cache->closing, true, NM_RELAXED);
+    close_all(cache);
+    return NM_OK;
+}
+
+static void force_close(nm__holder *holder, nm__leaks *leaks, const char *site) {
+    nm_cache *cache = (nm_cache *)(void *)holder;
+    nm_atomic_store(&cache->closing, true, NM_RELAXED); /* relaxed: as in nm_cache_close */
+    for (unsigned i = 0; i < cache->shard_count; i++) nm__slots_end_all(&cache->shards[i], leaks, site);
+    close_all(cache);
+}
+
+/* ---- resize ---- */
+
+static void share_all(nm_cache *cache, bool grows) {
+    for (unsigned i = 0; i < cache->shard_count; i++) {
+        nm__shard_lock(&cache->shards[i]);
+        if (grows) cache->shards[i].grown_out = false;
+        nm__shard_share(&cache->shards[i]);
+        pthread_mutex_unlock(&cache->shards[i].lock);
+    }
+}
+
+/* Gives back until no more than `budget` is granted; or until a later resize took over. */
+static bool shrink_to(nm_cache *cache, size_t budget, uint64_t ticket) {
+    for (;;) {
+        /* relaxed: all takes under the old limit ended when the shards' locks were passed */
+        size_t granted = nm_atomic_load(&cache->granted_bytes, NM_RELAXED);
+        if (granted <= budget || nm_atomic_load(&cache->resize_count, NM_RELAXED) != ticket) return true;
+        if (nm__cache_gather(cache, NULL, granted - budget, NM_EVICT_SPACE, NM__GATHER_ALL) == 0)
+            return nm_atomic_load(&cache->granted_bytes, NM_RELAXED) <= budget; /* relaxed: as above */
+    }
+}
+
+nm_status nm_cache_resize(nm_cache *cache, size_t budget_bytes) {
+    if (cache == NULL || budget_bytes < cache->least_bytes) return NM_EINVAL;
+    if (budget_bytes > NM__BYTES_MAX || budget_bytes / NM__RESIZE_MAX > cache->opening_budget ||
+        (budget_bytes / NM__RESIZE_MAX == cache->opening_budget && budget_bytes % NM__RESIZE_MAX != 0))
+        return NM_ECAPACITY;
+    pthread_mutex_lock(&cache->resize_lock);
+    uint64_t ticket = nm_atomic_add(&cache->resize_count, 1, NM_RELAXED) + 1; /* relaxed: written under the lock */
+    bool grows = budget_bytes >= nm_atomic_load(&cache->budget_bytes, NM_RELAXED);
+    /* The budget first: what is granted is above it at no instant. */
+    if (grows) nm_atomic_store(&cache->budget_bytes, budget_bytes, NM_RELAXED);
+    nm_atomic_store(&cache->limit_bytes, budget_bytes, NM_RELAXED);
+    pthread_mutex_unlock(&cache->resize_lock);
+    share_all(cache, grows);
+    if (grows) return NM_OK;
+    bool fits = shrink_to(cache, budget_bytes, ticket);
+    pthread_mutex_lock(&cache->resize_lock);
+    bool last = nm_atomic_load(&cache->resize_count, NM_RELAXED) == ticket;
+    if (last && fits) nm_atomic_store(&cache->budget_bytes, budget_bytes, NM_RELAXED);
+    if (last && !fits)
+        nm_atomic_store(&cache->limit_bytes, nm_atomic_load(&cache->budget_bytes, NM_RELAXED), NM_RELAXED);
+    pthread_mutex_unlock(&cache->resize_lock);
+    share_all(cache, last && !fits);
+    return fits ? NM_OK : NM_EBUSY;
+}
+
+size_t nm__cache_floor(const nm_cache *cache) {
+    size_t limit = nm_atomic_load(&cache->limit_bytes, NM_RELAXED); /* relaxed: a goal, not a bound */
+    size_t floor = cache->floor_bytes != 0 ? nm__min(cache->floor_bytes, limit) : limit / NM__FLOOR_SHARE;
+    return nm__max(floor, cache->least_bytes);
+}
+
+/* ---- figures ---- */
+
+size_t nm_cache_used(const nm_cache *cache) {
+    if (cache == NULL) return 0;
+    size_t sum = 0;
+    for (unsigned i = 0; i < cache->shard_count; i++) sum += nm_atomic_load(&cache->shards[i].used_bytes, NM_RELAXED);
+    /* The shards were not read at one instant: bytes that went from one to another may have been seen twice. */
+    return nm__min(sum, nm_cache_granted(cache));
+}
+
+size_t nm_cache_granted(const nm_cache *cache) {
+    return cache != NULL ? nm_atomic_load(&cache->granted_bytes, NM_RELAXED) : 0; /* relaxed: a figure */
+}
+
+size_t nm_cache_budget(const nm_cache *cache) {
+    return cache != NULL ? nm_atomic_load(&cache->budget_bytes, NM_RELAXED) : 0; /* relaxed: a figure */
+}
+
+size_t nm_cache_count(const nm_cache *cache) {
+    size_t sum = 0;
+    for (unsigned i = 0; cache != NULL && i < cache->shard_count; i++)
+        sum += nm_atomic_load(&cache->shards[i].entry_count, NM_RELAXED); /* relaxed: a figure */
+    return sum;
+}
+
+void(nm_cache_get_stats)(const nm_cache *cache, nm_cache_stats *out) {
+    nm_cache_get_stats_sized(cache, out, sizeof *out);
+}
+
+void nm_cache_get_stats_sized(const nm_cache *cache, nm_cache_stats *out, size_t out_bytes) {
+    nm_cache_stats stats;
+    if (out == NULL) return;
+    memset(&stats, 0, sizeof stats);
+    for (unsigned i = 0; cache != NULL && i < cache->shard_count; i++) {
+        nm__shard *shard = (nm__shard *)&cache->shards[i];
+        nm__shard_lock(shard);
+        stats.hits += shard->hits;
+        stats.misses += shard->misses;
+        stats.puts += shard->puts;
+        stats.evictions += shard->evictions;
+        stats.rejections += shard->rejections;
+        stats.expirations += shard->expirations;
+        stats.entry_count += shard->index.entry_count;
+        stats.pinned_count += shard->pin_count;
+        stats.used_bytes += shard->used_bytes;
+        stats.pinned_bytes += shard->pinned_bytes;
+        stats.probation_bytes += shard->segments.bytes[NM__PROBATION];
+        stats.protected_bytes += shard->segments.bytes[NM__PROTECTED];
+        stats.index_bytes += shard->index.page_count * NM__PAGE_BYTES;
+        pthread_mutex_unlock(&shard->lock);
+    }
+    if (cache != NULL) {
+        stats.granted_bytes = nm_cache_granted(cache);
+        stats.budget_bytes = nm_cache_budget(cache);
+        stats.used_bytes = nm__min(stats.used_bytes, stats.granted_bytes);
+        stats.shard_count = cache->shard_count;
+        stats.policy = cache->policy;
+        nm__name_copy(stats.name, cache->name);
+    }
+    nm__struct_write(out, out_bytes, &stats, sizeof stats);
+}

@@ -1,0 +1,224 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+/* Room for an entry: a fit, else growth, else eviction; and if the bytes are there but not in one piece, a window is emptied.
+ *
+ * Whether it can succeed is known before anything is evicted. With k fixed chunks and u units that are not fixed, one run of
+ * at least u / (k + 1) has no fixed chunk in it; only above that need the heap be walked to see. */
+#include "cache/cache_internal.h"
+
+/* Turns that a search takes before it gives up. Each evicts, grows or gathers; only other threads that take what was gained
+ * while the lock was dropped make it turn again. */
+#define NM__PLACE_TURNS 64
+/* Victims beyond the bytes wanted that are tried as the middle of a window, before the heap is walked. */
+#define NM__PLACE_SEEDS 16
+/* Growth that the scope refused is not asked for again at once: the asking climbs all ancestors. */
+#define NM__SHY_MAX 255u
+
+typedef struct nm__hunt {
+    nm__shard *shard;
+    nm__doomed *doomed;
+    uint32_t units;
+    uint32_t evicted; /* units */
+    bool asked_scope, asked_rich;
+    unsigned asked_others;
+} nm__hunt;
+
+static bool scope_refused(nm_status status) { return status == NM_EBUDGET || status == NM_ENOMEM; }
+
+/* The lock is dropped for what must not be done under it. */
+static void drop(nm__shard *shard, nm__doomed *doomed) {
+    nm__shard_unlock(shard, doomed);
+    doomed->dropped = true;
+    doomed->seed = 0;
+}
+
+static bool make_room(nm__shard *shard, nm__doomed *doomed, size_t bytes) {
+    drop(shard, doomed);
+    bool made = nm__make_room(shard->cache->scope, bytes, &shard->cache->holder);
+    nm__shard_lock(shard);
+    return made;
+}
+
+/* What account and scope would grant now. */
+static size_t left(const nm_cache *cache) { return nm__min(nm__account_left(cache), nm__room(cache->scope)); }
+
+static bool can_evict(const nm__shard *shard, uint32_t units) {
+    uint32_t movable = shard->heap.end - NM__HEAP_FIRST - shard->fixed_units, lo, hi;
+    if (units > movable) return false;
+    return units <= movable / (shard->fixed_count + 1) || nm__window_scan(shard, units, &lo, &hi);
+}
+
+static nm_status grow(nm__hunt *hunt, bool can) {
+    nm__shard *shard = hunt->shard;
+    if (shard->shy > 0 && can) {
+        shard->shy--;
+        hunt->asked_scope = true;
+        return NM_EBUDGET;
+    }
+    size_t need = (size_t)(hunt->units - nm__heap_top_free(&shard->heap)) * NM__UNIT_BYTES;
+    need = nm__round_up(need, NM__PAGE_BYTES);
+    nm_status status = nm__heap_grow(&shard->heap, need, nm__max(need, shard->cache->step_bytes));
+    if (status == NM_OK) {
+        shard->shy_next = 0;
+        if (shard->grown_out) nm__shard_share(shard);
+        return NM_OK;
+    }
+    if (!shard->grown_out) {
+        shard->grown_out = true;
+        nm__shard_share(shard);
+    }
+    if (scope_refused(status)) {
+        shard->shy_next = shard->shy_next < NM__SHY_MAX ? 2 * shard->shy_next + 1 : NM__SHY_MAX;
+        shard->shy = shard->shy_next;
+    }
+    return status;
+}
+
+/* A shard that has less than half of an even share evicts nothing of its own while others have more than theirs. */
+static bool poor(const nm__shard *shard) {
+    const nm_cache *cache = shard->cache;
+    size_t limit = nm_atomic_load(&cache->limit_bytes, NM_RELAXED); /* relaxed: a goal, not a bound */
+    size_t fair = limit > cache->least_bytes ? (limit - cache->least_bytes) / cache->shard_count : 0;
+    return cache->shard_count > 1 && nm__heap_bytes(&shard->heap) < fair / 2;
+}
+
+static uint32_t use_claim(nm__hunt *hunt) {
+    nm__doomed_finish(hunt->shard, hunt->doomed);
+    uint32_t at = hunt->doomed->claim_lo;
+    nm__chunk_unfix(hunt->shard, at);
+    hunt->doomed->claim_lo = hunt->doomed->claim_hi = 0;
+    nm__heap_cut(&hunt->shard->heap, at, hunt->units);
+    return at;
+}
+
+static uint32_t empty_window(nm__hunt *hunt, uint32_t lo, uint32_t hi) {
+    nm__window_claim(hunt->shard, lo, hi, NM_EVICT_SPACE, hunt->doomed);
+    return use_claim(hunt);
+}
+
+/* Evicts from the tail until the units fit or as many are free as are wanted, then empties a window. 0: turn again. */
+static uint32_t evict(nm__hunt *hunt) {
+    nm__shard *shard = hunt->shard;
+    nm__heap *heap = &shard->heap;
+    uint32_t at, lo, hi, units = hunt->units;
+    /* Much is free, in pieces that are too small: compacting costs no entry. */
+    if (hunt->evicted == 0 && heap->free_units > heap->end / 8 && heap->free_units / 2 >= units &&
+        (at = nm__heap_largest(heap)) != 0 && nm__window_around(shard, at, units, &lo, &hi))
+        return empty_window(hunt, lo, hi);
+    while (hunt->evicted < units) {
+        uint32_t freed = nm__evict_one(shard, NM_EVICT_SPACE, hunt->doomed);
+        if (freed == 0) break;
+        hunt->evicted += freed;
+        if (hunt->doomed->head == 0 && (at = nm__heap_take(heap, units)) != 0) return at;
+    }
+    if (hunt->doomed->head != 0) {
+        nm__doomed_finish(shard, hunt->doomed);
+        return 0;
+    }
+    for (int i = 0; hunt->doomed->seed != 0; i++) {
+        if (nm__window_around(shard, hunt->doomed->seed, units, &lo, &hi)) return empty_window(hunt, lo, hi);
+        hunt->doomed->seed = 0;
+        if (i < NM__PLACE_SEEDS && shard->cache->on_evict == NULL)
+            hunt->evicted += nm__evict_one(shard, NM_EVICT_SPACE, hunt->doomed);
+        if ((at = nm__heap_take(heap, units)) != 0) return at;
+    }
+    return nm__window_scan(shard, units, &lo, &hi) ? empty_window(hunt, lo, hi) : 0;
+}
+
+/* No run inside the heap is long enough: the run at its top, made longer. NM_OK: *at, or turn again if that is 0. */
+static nm_status extend(nm__hunt *hunt, nm_status refusal, uint32_t *at) {
+    nm__shard *shard = hunt->shard;
+    nm_cache *cache = shard->cache;
+    uint32_t top = nm__window_top(shard, hunt->units), run = shard->heap.end - top;
+    if (run >= hunt->units) { /* another thread made room meanwhile */
+        *at = empty_window(hunt, top, shard->heap.end);
+        return NM_OK;
+    }
+    size_t missing = nm__round_up((size_t)(hunt->units - run) * NM__UNIT_BYTES, NM__PAGE_BYTES);
+    nm_status status = nm__heap_grow(&shard->heap, missing, missing);
+    if (status == NM_OK) {
+        *at = empty_window(hunt, top, shard->heap.end);
+        return NM_OK;
+    }
+    if (status == NM_ETOOLARGE) return shard->fixed_count != 0 ? NM_ECAPACITY : NM_ETOOLARGE;
+    if (scope_refused(status)) refusal = status;
+    if (hunt->asked_others++ >= 4) return refusal;
+    drop(shard, hunt->doomed);
+    size_t have = left(cache), got = 0, whole = 0;
+    if (hunt->units >= NM__PAGE_UNITS)
+        whole = nm__round_up((size_t)(hunt->units - (NM__PAGE_UNITS - 1)) * NM__UNIT_BYTES, NM__PAGE_BYTES);
+    if (missing > have && nm__cache_spare(cache, shard) >= missing - have)
+        got = nm__cache_gather(cache, shard, missing - have, NM_EVICT_SPACE, NM__GATHER_ALL);
+    else if (whole > have && nm__cache_spare(cache, NULL) >= whole - have)
+        got = nm__cache_gather(cache, NULL, whole - have, NM_EVICT_SPACE, NM__GATHER_ALL);
+    else if (missing <= have) /* others gave back meanwhile */
+        got = missing;
+    nm__shard_lock(shard);
+    return got != 0 ? NM_OK : refusal;
+}
+
+static nm_status find_chunk(nm__hunt *hunt, uint32_t *at) {
+    nm__shard *shard = hunt->shard;
+    nm_cache *cache = shard->cache;
+    size_t bytes = (size_t)hunt->units * NM__UNIT_BYTES;
+    nm_status refusal = NM_ECAPACITY;
+    for (int turn = 0; turn < NM__PLACE_TURNS; turn++) {
+        if ((*at = nm__heap_take(&shard->heap, hunt->units)) != 0) return NM_OK;
+        bool can = can_evict(shard, hunt->units);
+        nm_status status = grow(hunt, can);
+        if (status == NM_OK) continue;
+        if (status != NM_ETOOLARGE) refusal = status;
+        if (scope_refused(status) && !cache->elastic && !hunt->asked_scope) {
+            hunt->asked_scope = true;
+            if (make_room(shard, hunt->doomed, nm__round_up(bytes, NM__PAGE_BYTES))) shard->shy = 0;
+            continue;
+        }
+        if (can && !hunt->asked_rich && poor(shard)) {
+            hunt->asked_rich = true;
+            drop(shard, hunt->doomed);
+            nm__cache_gather(cache, shard, cache->step_bytes, NM_EVICT_SPACE, NM__GATHER_RICH);
+            nm__shard_lock(shard);
+            shard->shy = 0;
+            continue;
+        }
+        if (can) {
+            *at = evict(hunt);
+        } else {
+            status = extend(hunt, refusal, at);
+            if (status != NM_OK) return status;
+        }
+        if (*at != 0) return NM_OK;
+    }
+    return refusal;
+}
+
+static nm_status charge_object(nm__shard *shard, size_t bytes, nm__doomed *doomed) {
+    nm_cache *cache = shard->cache;
+    bool asked_scope = cache->elastic;
+    nm_status status = NM_ECAPACITY;
+    for (int turn = 0; turn < NM__PLACE_TURNS; turn++) {
+        status = nm__object_charge(shard, bytes);
+        if (status == NM_OK) return NM_OK;
+        if (scope_refused(status) && !asked_scope) {
+            asked_scope = true;
+            make_room(shard, doomed, bytes);
+            continue;
+        }
+        drop(shard, doomed);
+        size_t have = left(cache), need = bytes > have ? bytes - have : 1, got = 0;
+        if (nm__cache_spare(cache, NULL) >= need)
+            got = nm__cache_gather(cache, NULL, need, NM_EVICT_SPACE, NM__GATHER_ALL);
+        nm__shard_lock(shard);
+        if (got == 0) return status;
+    }
+    return status;
+}
+
+nm_status nm__place(nm__shard *shard, uint32_t units, size_t object_bytes, nm__doomed *doomed, uint32_t *offset) {
+    nm__hunt hunt = {.shard = shard, .doomed = doomed, .units = units};
+    doomed->seed = 0;
+    nm_status status = charge_object(shard, object_bytes, doomed);
+    if (status != NM_OK) return status;
+    status = find_chunk(&hunt, offset);
+    if (status != NM_OK) nm__object_uncharge(shard, object_bytes);
+    return status;
+}
