@@ -28,7 +28,7 @@ extern "C" {
 #define NM_UNLIKELY(x)                 __builtin_expect(!!(x), 0)
 
 /* Every pointer that the library hands out is a multiple of this many bytes, if not asked for more. */
-#define NM_ALIGN 16
+#define NM_ALIGN ((size_t)16)
 
 /* The caller's file and line as one constant pointer. Functions that grant, hold or release exist as X_at(..., site);
  * X is a macro that passes NM_SITE, and a plain function beside it, for pointers and bindings, with site "?". */
@@ -58,7 +58,7 @@ extern "C" {
     X(NM_ESYSTEM, -13, "a system call failed")
 
 typedef enum nm_status {
-#define NM__STATUS_ENUM(name, value, text) name = value,
+#define NM__STATUS_ENUM(name, value, text) name = (value),
     NM_STATUS_LIST(NM__STATUS_ENUM)
 #undef NM__STATUS_ENUM
 } nm_status;

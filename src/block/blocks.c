@@ -132,6 +132,8 @@ size_t nm__blocks_idle_bytes(nm__blocks *blocks) {
 void nm__blocks_close(nm__blocks *blocks) {
     while (blocks->idle[NM__ORDER_WHOLE_SLAB] != NULL)
         decommit_block(blocks, pop_idle(blocks, NM__ORDER_WHOLE_SLAB), NM__ORDER_WHOLE_SLAB);
+    /* the other idle blocks go with their slabs */
+    blocks->ledger.uncharge(blocks->ledger.context, blocks->idle_bytes);
     while (blocks->full != NULL) release_slab(blocks, blocks->full);
     for (unsigned order = 0; order < NM__BLOCK_ORDERS; order++)
         while (blocks->partial[order] != NULL) release_slab(blocks, blocks->partial[order]);

@@ -47,10 +47,11 @@ static void sweep_all(nm_scope *scope) {
 static bool set_aside(nm_scope *scope) {
     if (scope->held_free == scope->held_reserved && scope->held != NULL) {
         sweep(scope, scope->held);
-        /* All records only when their number doubled since the last time: amortized O(1). */
+        /* All records only if that is likely to free half of them: else their number doubles first. Amortized O(1). */
         if (scope->held_free == scope->held_reserved && scope->held_chunks >= scope->held_sweep_at) {
             sweep_all(scope);
-            scope->held_sweep_at = scope->held_chunks * 2;
+            bool half_free = scope->held_free >= scope->held_chunks * (uint32_t)NOTES_PER_RECORD / 2;
+            scope->held_sweep_at = half_free ? scope->held_chunks : scope->held_chunks * 2;
         }
     }
     if (scope->held_free == scope->held_reserved) return false;
