@@ -129,13 +129,18 @@ static void print_sums(report *r) {
             (unsigned long long)r->held_bytes, (unsigned long long)r->peak_bytes, units_bytes(peak, r->peak_bytes));
 }
 
+static void write_files(report *r) {
+    const replay_options *o = r->options;
+    if (o->csv_path != NULL && !export_rows(o->csv_path, EXPORT_CSV, r->rows, r->row_count)) r->failures++;
+    if (o->json_path != NULL && !export_rows(o->json_path, EXPORT_JSON, r->rows, r->row_count)) r->failures++;
+}
+
 int report_close(report *r) {
     print_sums(r);
     bool table_ok = fflush(r->table) == 0 && ferror(r->table) == 0;
     if (!table_ok) report_bad_trace(r, "standard output", "cannot write the table");
-    const replay_options *o = r->options;
-    if (o->csv_path != NULL && !export_rows(o->csv_path, EXPORT_CSV, r->rows, r->row_count)) r->failures++;
-    if (o->json_path != NULL && !export_rows(o->json_path, EXPORT_JSON, r->rows, r->row_count)) r->failures++;
+    /* Where every run failed, what an earlier invocation wrote is worth more than a file without rows. */
+    if (r->row_count > 0 || r->failures == 0) write_files(r);
     free(r->rows);
     r->rows = NULL;
     return r->failures > 0 || r->leaks > 0 || r->broken_laws > 0 || r->held_bytes > 0 ? 1 : 0;

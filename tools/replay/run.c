@@ -22,6 +22,8 @@
 #define BATCH_LINES 512
 #define BATCH_BYTES ((size_t)256 << 10)
 
+_Static_assert(RECORD_KEY_MAX == NM_CACHE_KEY_MAX, "the longest key of a trace is the longest of a cache");
+
 #define SAMPLE_EVERY 64 /* batches between two samples of the resident memory */
 
 /* Declared in this order, opened in this order, closed in the opposite one. */
