@@ -35,7 +35,7 @@ static bool collect(footprint *out, keyset *keys, trace *t, uint64_t default_siz
         if (++out->request_count % UPDATE_EVERY == 0) progress_update(bar, out->request_count);
     }
     out->all_ones = any_size && all_ones;
-    if (out->request_count > 0) return true;
+    if (keys->count > 0) return true;
     if (out->bad_count == 0)
         snprintf(t->error, sizeof t->error, "is empty: no request in it");
     else

@@ -333,17 +333,17 @@ static void *work(void *argument) {
 }
 
 /* The first worker is the caller's own thread. */
-static void work_together(struct run *run, struct worker **workers) {
+static void work_together(struct run *run, struct worker *workers) {
     unsigned count = run->plan->thread_count, started = 1;
     for (; started < count; started++) {
-        int error = pthread_create(&workers[started]->thread, NULL, work, workers[started]);
+        int error = pthread_create(&workers[started].thread, NULL, work, &workers[started]);
         if (error != 0) {
             fail(run, "cannot start thread %u of %u: %s", started + 1, count, strerror(error));
             break;
         }
     }
-    work(workers[0]);
-    for (unsigned i = 1; i < started; i++) pthread_join(workers[i]->thread, NULL);
+    work(&workers[0]);
+    for (unsigned i = 1; i < started; i++) pthread_join(workers[i].thread, NULL);
 }
 
 /* ---- the run -------------------------------------------------------------------------------------------------------- */
@@ -352,11 +352,11 @@ static double ratio(unsigned __int128 part, unsigned __int128 whole) {
     return whole == 0 ? 0.0 : (double)part / (double)whole;
 }
 
-static void summarize(struct run *run, struct worker **workers, uint64_t elapsed_ns) {
+static void summarize(struct run *run, struct worker *workers, uint64_t elapsed_ns) {
     run_result *out = run->result;
-    struct worker *sum = workers[0];
+    struct worker *sum = &workers[0];
     for (unsigned i = 1; i < run->plan->thread_count; i++) {
-        const struct worker *w = workers[i];
+        const struct worker *w = &workers[i];
         sum->request_count += w->request_count;
         sum->miss_count += w->miss_count;
         sum->rejections += w->rejections;
@@ -391,7 +391,7 @@ static void summarize(struct run *run, struct worker **workers, uint64_t elapsed
                    scope.peak_bytes, (unsigned long long)run->plan->budget_bytes);
 }
 
-static void replay(struct run *run, struct worker **workers) {
+static void replay(struct run *run, struct worker *workers) {
     rss_start(&run->rss);
     if (!open_tree(run)) return;
     char what[32];
@@ -416,14 +416,9 @@ void run_replay(const run_plan *plan, trace *t, run_result *out) {
     pthread_rwlock_init(&run.serving, &writers_first);
     pthread_rwlockattr_destroy(&writers_first);
 
-    struct worker *workers[OPTIONS_THREADS_MAX] = {0};
-    bool ready = true;
-    for (unsigned i = 0; ready && i < plan->thread_count; i++) {
-        workers[i] = calloc(1, sizeof *workers[i]);
-        ready = workers[i] != NULL;
-        if (ready) workers[i]->run = &run;
-    }
-    if (!ready)
+    struct worker *workers = calloc(plan->thread_count, sizeof *workers);
+    for (unsigned i = 0; workers != NULL && i < plan->thread_count; i++) workers[i].run = &run;
+    if (workers == NULL)
         fail(&run, "out of memory for %u workers", plan->thread_count);
     else if (!trace_rewind(t))
         fail(&run, "%s", t->error);
@@ -431,7 +426,7 @@ void run_replay(const run_plan *plan, trace *t, run_result *out) {
         replay(&run, workers);
     close_tree(&run);
 
-    for (unsigned i = 0; i < plan->thread_count; i++) free(workers[i]);
+    free(workers);
     pthread_rwlock_destroy(&run.serving);
     pthread_mutex_destroy(&run.telling);
     pthread_mutex_destroy(&run.reading);
