@@ -44,10 +44,6 @@ static __attribute__((noinline)) nm_status lease_slow(nm_pool *pool, nm_scope *h
     nm_status st;
     bool grow = true;
     for (int round = 0;; round++) {
-        if (holder != NULL) {
-            st = nm__hold_prepare(holder, pool->chunk_bytes);
-            if (st != NM_OK) break;
-        }
         size_t wanted = 0;
         pthread_mutex_lock(&pool->lock);
         slot = nm__pool_pop(pool);
@@ -60,13 +56,12 @@ static __attribute__((noinline)) nm_status lease_slow(nm_pool *pool, nm_scope *h
             nm__settle(owner, &pool->holder);
             return NM_OK;
         }
-        /* Not kept over what follows: a hook may lease for this holder too. */
-        if (holder != NULL) nm__hold_cancel(holder, pool->chunk_bytes);
         if (st != NM_EBUDGET || wanted == 0 || round == NM__POOL_ROUNDS) break;
         /* Without the lock, for a hook may come back into this pool. No room: one more look at the list, which another
          * thread's growth or the hook may have filled. */
         grow = nm__make_room(owner, wanted, &pool->holder);
     }
+    if (holder != NULL) nm__hold_cancel(holder, pool->chunk_bytes);
     nm_atomic_add(&pool->refused_count, 1, NM_RELAXED);
     *out = (nm_lease){0};
     return st;
@@ -103,10 +98,7 @@ nm_status nm_pool_lease_in_at(nm_pool *pool, nm_scope *holder, nm_lease *out, co
         return st;
     }
     nm__slot *slot = nm__pool_pop(pool);
-    if (NM_UNLIKELY(slot == NULL)) {
-        nm__hold_cancel(holder, pool->chunk_bytes);
-        return lease_slow(pool, holder, out, site);
-    }
+    if (NM_UNLIKELY(slot == NULL)) return lease_slow(pool, holder, out, site);
     *out = take(pool, slot, site);
     nm__hold(holder, slot, out->generation, out->size);
     return NM_OK;
