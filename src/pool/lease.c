@@ -44,7 +44,7 @@ static __attribute__((noinline)) nm_status lease_slow(nm_pool *pool, nm_scope *h
     nm_status st;
     bool grow = true;
     for (int round = 0;; round++) {
-        if (holder != NULL) {
+        if (holder != NULL && round > 0) { /* at first by the caller */
             st = nm__hold_prepare(holder, pool->chunk_bytes);
             if (st != NM_OK) break;
         }
@@ -103,10 +103,7 @@ nm_status nm_pool_lease_in_at(nm_pool *pool, nm_scope *holder, nm_lease *out, co
         return st;
     }
     nm__slot *slot = nm__pool_pop(pool);
-    if (NM_UNLIKELY(slot == NULL)) {
-        nm__hold_cancel(holder, pool->chunk_bytes);
-        return lease_slow(pool, holder, out, site);
-    }
+    if (NM_UNLIKELY(slot == NULL)) return lease_slow(pool, holder, out, site);
     *out = take(pool, slot, site);
     nm__hold(holder, slot, out->generation, out->size);
     return NM_OK;
