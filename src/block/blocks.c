@@ -57,7 +57,6 @@ static void unlink_slab(nm__blocks *blocks, nm__slab *slab) {
 
 static void release_slab(nm__blocks *blocks, nm__slab *slab) {
     unlink_slab(blocks, slab);
-    nm__check_unpoison(slab, NM__SLAB_BYTES);
     nm__os_get()->unreserve(slab, NM__SLAB_BYTES);
     blocks->own_bytes -= NM__BLOCK_MIN_BYTES;
     blocks->ledger.uncharge(blocks->ledger.context, NM__BLOCK_MIN_BYTES);
@@ -69,7 +68,6 @@ static void release_slab(nm__blocks *blocks, nm__slab *slab) {
 static bool decommit_block(nm__blocks *blocks, void *block, unsigned order) {
     size_t bytes = bytes_of(order);
     if (order == NM__ORDER_WHOLE_SLAB) {
-        nm__check_unpoison(block, bytes);
         nm__os_get()->unreserve(block, bytes);
     } else {
         if (!nm__os_get()->decommit(block, bytes)) return false;
@@ -152,10 +150,17 @@ static bool charge(nm__blocks *blocks, size_t bytes) {
     return blocks->ledger.charge(blocks->ledger.context, bytes);
 }
 
+/* Makes the pages usable, whatever a checker was told of these addresses before they went back to the system. */
+static bool commit(void *address, size_t bytes) {
+    if (!nm__os_get()->commit(address, bytes)) return false;
+    nm__check_unpoison(address, bytes);
+    return true;
+}
+
 static nm_status open_slab(nm__blocks *blocks) {
     if (!charge(blocks, NM__BLOCK_MIN_BYTES)) return NM_EBUDGET;
     nm__slab *slab = nm__os_get()->reserve(NM__SLAB_BYTES, NM__SLAB_BYTES);
-    if (slab == NULL || !nm__os_get()->commit(slab, NM__BLOCK_MIN_BYTES)) {
+    if (slab == NULL || !commit(slab, NM__BLOCK_MIN_BYTES)) {
         if (slab != NULL) nm__os_get()->unreserve(slab, NM__SLAB_BYTES);
         blocks->ledger.uncharge(blocks->ledger.context, NM__BLOCK_MIN_BYTES);
         return NM_ENOMEM;
@@ -188,7 +193,7 @@ static nm_status take_from_slab(nm__blocks *blocks, unsigned order, void **out) 
     unlink_slab(blocks, slab);
     void *block = nm__slab_take(slab, order);
     link_slab(blocks, slab);
-    if (!nm__os_get()->commit(block, bytes)) {
+    if (!commit(block, bytes)) {
         unlink_slab(blocks, slab);
         nm__slab_give(slab, block, order);
         link_slab(blocks, slab);
@@ -203,7 +208,7 @@ static nm_status take_from_slab(nm__blocks *blocks, unsigned order, void **out) 
 static nm_status take_mapping(nm__blocks *blocks, size_t bytes, void **out) {
     if (!charge(blocks, bytes)) return NM_EBUDGET;
     void *p = nm__os_get()->reserve(bytes, NM__SLAB_BYTES);
-    if (p == NULL || !nm__os_get()->commit(p, bytes)) {
+    if (p == NULL || !commit(p, bytes)) {
         if (p != NULL) nm__os_get()->unreserve(p, bytes);
         blocks->ledger.uncharge(blocks->ledger.context, bytes);
         return NM_ENOMEM;
@@ -244,7 +249,6 @@ void nm__blocks_give(nm__blocks *blocks, void *block, size_t bytes) {
     bytes = nm__block_bytes(bytes);
     pthread_mutex_lock(&blocks->lock);
     if (bytes > NM__SLAB_BYTES) {
-        nm__check_unpoison(block, bytes);
         nm__os_get()->unreserve(block, bytes);
         blocks->ledger.uncharge(blocks->ledger.context, bytes);
     } else {

@@ -67,15 +67,11 @@ nm_status nm_cache_reserve_in_at(nm_cache *cache, nm_scope *holder, const void *
     if (status == NM_OK) status = nm__put_size(cache, key_len, value_len, cache->ttl_ms != NM_TTL_NEVER, 0, &units);
     if (status != NM_OK) return status;
     size_t bytes = (size_t)units * NM__UNIT_BYTES;
-    /* Asked before anything is evicted, then again: in between on_evict may run, and hold things through the same scope. */
     status = nm__hold_prepare(holder, bytes);
     if (status != NM_OK) return status;
-    nm__hold_cancel(holder, bytes);
     status = reserve(cache, key, key_len, value_len, out, site);
-    if (status != NM_OK) return status;
-    status = nm__hold_prepare(holder, bytes);
     if (status != NM_OK) {
-        nm_cache_abort_at(out, site);
+        nm__hold_cancel(holder, bytes);
         return status;
     }
     nm__hold(holder, out->slot, out->generation, bytes);

@@ -103,10 +103,19 @@ void nm__hold(nm_scope *scope, nm__slot *slot, uint64_t generation, size_t bytes
 }
 
 void nm__hold_cancel(nm_scope *scope, size_t bytes) {
+    nm__held *unused = NULL;
     lock_if_shared(scope);
     scope->held_reserved--;
     scope->held_bytes -= bytes;
+    /* A record that was taken for this note alone goes back: a refused call changes nothing. */
+    if (scope->held->count == 0 && scope->held_free - scope->held_reserved >= NOTES_PER_RECORD) {
+        unused = scope->held;
+        scope->held = unused->older;
+        scope->held_chunks--;
+        scope->held_free -= (uint32_t)NOTES_PER_RECORD;
+    }
     unlock_if_shared(scope);
+    if (unused != NULL) nm__record_give(scope, unused);
 }
 
 void nm__held_give_back(nm_scope *scope, nm__leaks *leaks, const char *site) {

@@ -102,9 +102,9 @@ bool nm__same_root(const nm_scope *a, const nm_scope *b);
 
 /* ---- things held by a scope (the _in functions) ------------------------------------------------------------------ */
 
-/* Makes room in `scope` for one more note and checks held_limit_bytes; then notes the slot, which cannot fail. Between the two
- * calls no other nm__hold call may be made by this thread for this scope. Where the thing cannot be had after the
- * preparation, nm__hold_cancel. NM_EBUDGET, NM_ENOMEM, NM_ECAPACITY (the held limit). */
+/* Makes room in `scope` for one more note and checks held_limit_bytes; then notes the slot, which cannot fail. Where the thing
+ * cannot be had after the preparation, nm__hold_cancel. In between anything may happen, other preparations for the same
+ * scope included. NM_EBUDGET, NM_ENOMEM, NM_ECAPACITY (the held limit). */
 nm_status nm__hold_prepare(nm_scope *scope, size_t bytes);
 void nm__hold(nm_scope *scope, nm__slot *slot, uint64_t generation, size_t bytes);
 void nm__hold_cancel(nm_scope *scope, size_t bytes);

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 /* Opening and closing scopes, and their limits. */
 #include "base/options.h"
+#include "check/check.h"
 #include "os/os.h"
 #include "scope/scope_internal.h"
 
@@ -58,6 +59,7 @@ static nm_status open_root(nm_scope **out, const nm_scope_options *o, const char
     }
 
     nm__root *root = range;
+    nm__check_unpoison(root, NM__ROOT_BYTES);
     fill_in(&root->scope, root, NULL, o, site);
     root->range_bytes = NM__ROOT_BYTES + slots;
     root->slot_pages_max = (uint32_t)(slots / NM__PAGE_BYTES);

@@ -89,6 +89,9 @@ static inline size_t nm__granted(const nm_scope *s) {
 static inline size_t nm__soft_rest(size_t soft) { return soft - soft / NM__SOFT_HEADROOM_SHARE; }
 static inline bool nm__is_shared(const nm_scope *s) { return s->kind <= NM_SCOPE_SERVICE; }
 
+/* Rounds of reclaim and retry before a refusal: other threads may take what was made free. */
+#define NM__GRANT_ROUNDS 4
+
 /* budget.c */
 typedef struct nm__refusal {
     nm_scope *at;  /* whose limit refused */
@@ -105,6 +108,8 @@ void nm__root_uncharge(nm__root *root, size_t bytes);
 nm_status nm__grant(nm_scope *owner, size_t bytes, nm__grant_mode mode, const nm__holder *self);
 nm_status nm__root_grant(nm__root *root, size_t bytes, nm__grant_mode mode, const nm__holder *self);
 void nm__refused(nm_scope *at);
+/* What one scope's limit has left; the root's idle blocks are as good as free. */
+size_t nm__room_at(const nm_scope *s);
 void nm__note_growth(nm_scope *s);
 extern const nm__ledger nm__root_ledger; /* context to be filled in */
 

@@ -19,6 +19,7 @@ static nm_status new_page(nm__root *root, nm__slot **out) {
         nm__root_uncharge(root, NM__PAGE_BYTES);
         return NM_ENOMEM;
     }
+    nm__check_unpoison(page, NM__PAGE_BYTES);
     root->slot_pages++;
     nm__slot *slots = (nm__slot *)(void *)page;
     for (uint32_t i = 0; i < NM__SLOTS_PER_PAGE; i++) slots[i].number = (uint32_t)(offset / sizeof(nm__slot)) + i;

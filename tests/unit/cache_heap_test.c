@@ -195,7 +195,8 @@ static void random_takes_and_gives_agree_with_a_list(void **state) {
             if (at == 0) {
                 uint32_t largest = nm__heap_largest(&heap);
                 if (largest != 0) assert_true(nm__heap_size(&heap, largest) < units + units / 16 + 1);
-                if (nm__heap_grow(&heap, NM__PAGE_BYTES * 4, NM__PAGE_BYTES * 4) == NM_OK) at = nm__heap_take(&heap, units);
+                if (nm__heap_grow(&heap, NM__PAGE_BYTES * 4, NM__PAGE_BYTES * 4) == NM_OK)
+                    at = nm__heap_take(&heap, units);
             }
             if (at != 0) {
                 live[count].at = at;

@@ -38,8 +38,7 @@ static int set_up(void **state) {
     memory = calloc(ENTRIES + 2, (size_t)ENTRY_UNITS * NM__UNIT_BYTES);
     table = aligned_alloc(NM__PAGE_BYTES, TABLE_BYTES);
     heap.base = memory;
-    return memory != NULL && table != NULL &&
-                   nm__index_open(&table_index, table, TABLE_BYTES, &heap, &pages) == NM_OK
+    return memory != NULL && table != NULL && nm__index_open(&table_index, table, TABLE_BYTES, &heap, &pages) == NM_OK
                ? 0
                : -1;
 }

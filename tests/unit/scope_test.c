@@ -482,7 +482,7 @@ static void a_report_merges_sites_and_counts_what_it_omits(void **state) {
     spare s;
     add_spare(&s, a, 1000, NM__RECLAIM_NEVER);
     for (int i = 0; i < 40; i++) {
-        char name[8];
+        char name[16];
         snprintf(name, sizeof name, "n%d", i);
         open_child(a, name, NM_SCOPE_TASK, 0, 0);
     }

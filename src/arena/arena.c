@@ -1,0 +1,142 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+/* Opening, closing and resetting an arena, and what it tells about itself. */
+#include "arena/arena_internal.h"
+
+#include "base/options.h"
+
+/* ---- life -------------------------------------------------------------------------------------------------------- */
+
+static void give_all(nm__arena *a) {
+    nm__arena_run_deferred(a, 0);
+    while (a->large != NULL) nm__arena_pop_large(a);
+    while (a->block != NULL) nm__arena_give_block(a, nm__arena_pop_block(a));
+    while (a->spare != NULL) {
+        nm__arena_block *b = a->spare;
+        a->spare = b->previous;
+        nm__arena_give_block(a, b);
+    }
+}
+
+static nm__arena *of_holder(nm__holder *holder) {
+    return (nm__arena *)(void *)((unsigned char *)holder - offsetof(nm__arena, holder));
+}
+
+static void close_with_scope(nm__holder *holder, nm__leaks *leaks, const char *site) {
+    (void)leaks; /* an arena that its scope closes is no leak */
+    (void)site;
+    nm__arena *a = of_holder(holder);
+    give_all(a);
+    nm__record_give(holder->scope, a);
+}
+
+static size_t arena_used_seen(const nm__holder *holder) {
+    const nm__arena *a = (const nm__arena *)(const void *)((const unsigned char *)holder - offsetof(nm__arena, holder));
+    /* relaxed: pairs with the store in nm__arena_settle */
+    return nm_atomic_load(&a->used_seen, NM_RELAXED);
+}
+
+static const nm__holder_class arena_class = {
+    .part = "arena",
+    .reclaim = NULL,
+    .close = close_with_scope,
+    .used = arena_used_seen,
+};
+
+nm_status nm_arena_open_at(nm_arena **out, nm_scope *scope, const nm_arena_options *options, const char *site) {
+    (void)site;
+    if (out == NULL) return NM_EINVAL;
+    *out = NULL;
+    nm_arena_options o = nm_arena_options_init();
+    nm_status st = nm__options_read(&o, sizeof o, options);
+    if (st != NM_OK) return st;
+    if (scope == NULL) return NM_EINVAL;
+    if (o.block_bytes == 0) o.block_bytes = NM__ARENA_BLOCK_FIRST_BYTES;
+    if (o.block_bytes < NM__ARENA_BLOCK_FIRST_BYTES || o.block_bytes > NM__ARENA_BLOCK_MAX_BYTES) return NM_EINVAL;
+
+    void *record;
+    st = nm__record_take(scope, &record);
+    if (st != NM_OK) return st;
+    nm__arena *a = record;
+    *a = (nm__arena){
+        .face = {.ptr = nm__arena_nowhere(a), .end = nm__arena_nowhere(a)},
+        .holder = {.class = &arena_class, .scope = scope, .name = a->name},
+        /* marks of different arenas get different numbers, also where memory is reused; the top bit is kept free so that
+         * the count does not wrap, and 0 means "before all marks" */
+        .mark_id = ((uint64_t)(uintptr_t)a * UINT64_C(0x9e3779b97f4a7c15) >> 1) | 1,
+        .step_bytes = (size_t)1 << nm__log2_ceil(o.block_bytes),
+        .capacity_bytes = o.capacity_bytes == 0 ? SIZE_MAX : o.capacity_bytes,
+        .status = NM_OK,
+        .checked = nm__check_active(),
+    };
+    nm__name_copy(a->name, o.name);
+    nm__holder_add(scope, &a->holder, NM__RECLAIM_NEVER);
+    *out = &a->face;
+    return NM_OK;
+}
+
+nm_status(nm_arena_open)(nm_arena **out, nm_scope *scope, const nm_arena_options *options) {
+    return nm_arena_open_at(out, scope, options, "?");
+}
+
+/* From a deferred function the arena must not go away under its caller's feet. */
+static bool in_deferred(const nm__arena *a, const char *what) {
+    if (a->running) nm__misuse(&(nm_misuse){.what = what, .part = "arena", .name = a->name, .address = a});
+    return a->running;
+}
+
+void nm_arena_close(nm_arena *arena) {
+    if (arena == NULL) return;
+    nm__arena *a = nm__arena_of(arena);
+    if (in_deferred(a, "arena closed by a function that was deferred in it")) return;
+    give_all(a);
+    nm__holder_remove(&a->holder);
+    nm__record_give(a->holder.scope, a);
+}
+
+static void poison_chain(const nm__arena *a) {
+    for (const nm__arena_block *b = a->block; b != NULL; b = b->previous)
+        nm__check_poison(nm__arena_payload(b), b->block.granted - NM__ARENA_BLOCK_HEADER_BYTES);
+}
+
+void nm_arena_reset(nm_arena *arena) {
+    nm__arena *a = nm__arena_of(arena);
+    if (in_deferred(a, "arena reset by a function that was deferred in it")) return;
+    nm__arena_run_deferred(a, 0);
+    while (a->large != NULL) nm__arena_pop_large(a);
+    if (a->block != NULL) {
+        if (a->checked) poison_chain(a);
+        nm__arena_block *b = a->block;
+        if (b != a->first) { /* the newest, which is mostly the largest, stays current; all others become spares */
+            a->first->previous = a->spare;
+            a->spare = b->previous;
+            b->previous = NULL;
+            b->used_before = 0;
+            a->first = b;
+        }
+        a->face.ptr = nm__arena_payload(b);
+    }
+    a->mark = NULL;
+    a->extra_bytes = 0;
+    a->status = NM_OK;
+    nm__arena_settle(a);
+}
+
+/* ---- what it tells ----------------------------------------------------------------------------------------------- */
+
+size_t nm_arena_used(const nm_arena *arena) { return nm__arena_used(nm__arena_of_const(arena)); }
+size_t nm_arena_capacity(const nm_arena *arena) { return nm__arena_of_const(arena)->capacity_bytes; }
+size_t nm_arena_granted(const nm_arena *arena) { return NM__RECORD_BYTES + nm__arena_of_const(arena)->granted_bytes; }
+nm_status nm_arena_status(const nm_arena *arena) { return nm__arena_of_const(arena)->status; }
+
+bool nm_arena_owns(const nm_arena *arena, const void *p) {
+    const nm__arena *a = nm__arena_of_const(arena);
+    uintptr_t at = (uintptr_t)p; /* numbers, for pointers into different objects do not compare */
+    size_t bytes = nm__arena_chain_bytes(a);
+    for (const nm__arena_block *b = a->block; b != NULL; b = b->previous) {
+        if (at - (uintptr_t)nm__arena_payload(b) < bytes - b->used_before) return true;
+        bytes = b->used_before;
+    }
+    for (const nm__arena_large *l = a->large; l != NULL; l = l->previous)
+        if (at - (uintptr_t)l->data < l->bytes) return true;
+    return false;
+}

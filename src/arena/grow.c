@@ -1,0 +1,204 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+/* The slow path: everything that happens when `end` is reached. */
+#include "arena/arena_internal.h"
+
+void nm__arena_settle(nm__arena *a) {
+    size_t used = nm__arena_used(a);
+    unsigned char *ptr = a->face.ptr;
+    if (a->block == NULL || a->checked || a->running) {
+        a->face.end = ptr;
+    } else {
+        size_t room = (size_t)(nm__arena_granted_end(a->block) - ptr);
+        a->face.end = ptr + nm__min(room, a->capacity_bytes - used);
+    }
+    /* relaxed: pairs with the load in arena_used_seen (arena.c); a figure for stats, which orders nothing */
+    nm_atomic_store(&a->used_seen, used, NM_RELAXED);
+}
+
+/* ---- blocks ------------------------------------------------------------------------------------------------------ */
+
+nm__arena_block *nm__arena_pop_block(nm__arena *a) {
+    nm__arena_block *b = a->block, *below = b->previous;
+    a->block = below;
+    if (below == NULL) {
+        a->first = NULL;
+        a->face.ptr = nm__arena_nowhere(a);
+    } else {
+        a->face.ptr = nm__arena_payload(below) + (b->used_before - below->used_before);
+    }
+    return b;
+}
+
+static void push_block(nm__arena *a, nm__arena_block *b) {
+    b->used_before = nm__arena_chain_bytes(a);
+    b->previous = a->block;
+    a->block = b;
+    if (a->first == NULL) a->first = b;
+    a->face.ptr = nm__arena_payload(b);
+}
+
+static void give(nm__arena *a, const nm__block *block) {
+    nm__block copy = *block; /* it lies in what is given back */
+    a->granted_bytes -= copy.granted;
+    if (a->checked) nm__check_unpoison(copy.base, copy.granted);
+    nm__block_give(a->holder.scope, &copy);
+}
+
+void nm__arena_give_block(nm__arena *a, nm__arena_block *b) { give(a, &b->block); }
+
+void nm__arena_pop_large(nm__arena *a) {
+    nm__arena_large *l = a->large;
+    a->large = l->previous;
+    a->large_bytes -= l->bytes;
+    give(a, &l->block);
+}
+
+/* Gives back what holds nothing: the spares, and the current block if nothing is in it, but not `keep`. False: there was no
+ * such block. No request may be refused for want of memory that lies idle, least of all in the same arena. */
+static bool drop_idle(nm__arena *a, const nm__block *keep) {
+    bool any = false;
+    while (a->spare != NULL) {
+        nm__arena_block *b = a->spare;
+        a->spare = b->previous;
+        nm__arena_give_block(a, b);
+        any = true;
+    }
+    if (a->block != NULL && &a->block->block != keep && a->face.ptr == nm__arena_payload(a->block)) {
+        nm__arena_give_block(a, nm__arena_pop_block(a));
+        any = true;
+    }
+    if (any) nm__arena_settle(a);
+    return any;
+}
+
+static nm_status take(nm__arena *a, size_t min_bytes, size_t want_bytes, nm__block *out) {
+    nm_scope *scope = a->holder.scope;
+    /* before the scope looks for room elsewhere: caches shall not evict, nor hooks run, for what lies idle here */
+    if (a->spare != NULL && nm__room(scope) < min_bytes) (void)drop_idle(a, NULL);
+    nm_status st = nm__block_take(scope, min_bytes, want_bytes, out);
+    if (st != NM_OK && drop_idle(a, NULL)) st = nm__block_take(scope, min_bytes, want_bytes, out);
+    if (st != NM_OK) return st;
+    a->granted_bytes += out->granted;
+    if (a->checked) nm__check_poison(out->base, out->granted);
+    return NM_OK;
+}
+
+nm_status nm__arena_extend(nm__arena *a, nm__block *block, size_t min_bytes) {
+    nm_scope *scope = a->holder.scope;
+    if (a->spare != NULL && nm__room(scope) < min_bytes) (void)drop_idle(a, block);
+    size_t before = block->granted;
+    nm_status st = nm__block_extend(scope, block, min_bytes);
+    if (st != NM_OK && drop_idle(a, block)) st = nm__block_extend(scope, block, min_bytes);
+    if (st != NM_OK) return st;
+    a->granted_bytes += block->granted - before;
+    if (a->checked) nm__check_poison(block->base + before, block->granted - before);
+    return NM_OK;
+}
+
+/* ---- placing ----------------------------------------------------------------------------------------------------- */
+
+/* Hands out what begins at p, in the current block. */
+static void advance(nm__arena *a, unsigned char *p, size_t size, size_t extra, unsigned char **out) {
+    a->face.ptr = p + size + extra;
+    a->extra_bytes += extra;
+    nm__arena_settle(a);
+    *out = p;
+}
+
+static unsigned char *align_up(unsigned char *p, size_t align) { return p + (-(uintptr_t)p & (align - 1)); }
+
+/* A block of its own: the current one stays as it is, and so does the size of the next. */
+static nm_status place_large(nm__arena *a, size_t size, size_t align, size_t extra, unsigned char **out) {
+    /* base is a multiple of a page: the first multiple of `align` behind the header is not further away than that */
+    size_t bytes = nm__round_up(NM__ARENA_LARGE_HEADER_BYTES, align) + size + extra;
+    nm__block block;
+    nm_status st = take(a, bytes, bytes, &block);
+    if (st != NM_OK) return st;
+    nm__arena_large *l = (nm__arena_large *)(void *)block.base;
+    if (a->checked) nm__check_unpoison(l, sizeof *l);
+    *l = (nm__arena_large){
+        .block = block,
+        .previous = a->large,
+        .data = align_up(block.base + NM__ARENA_LARGE_HEADER_BYTES, align),
+        .bytes = size,
+        .mark_id = nm__arena_newest_mark_id(a),
+    };
+    a->large = l;
+    a->large_bytes += size;
+    nm__arena_settle(a);
+    *out = l->data;
+    return NM_OK;
+}
+
+/* The next block of the chain: a spare that has the room, else a new one. */
+static nm_status place_next(nm__arena *a, size_t size, size_t align, size_t extra, size_t left, unsigned char **out) {
+    size_t min_bytes = nm__round_up(NM__ARENA_BLOCK_HEADER_BYTES, align) + size + extra;
+    nm__arena_block **link = &a->spare, *b = NULL;
+    while (*link != NULL && (*link)->block.granted < min_bytes) link = &(*link)->previous;
+    if (*link != NULL) {
+        b = *link;
+        *link = b->previous;
+    } else {
+        size_t want = a->step_bytes;
+        /* a small capacity needs no large block */
+        if (!a->checked && left < want) want = nm__min(want, NM__ARENA_BLOCK_HEADER_BYTES + left);
+        nm__block block;
+        nm_status st = take(a, min_bytes, nm__max(min_bytes, want), &block);
+        if (st != NM_OK) return st;
+        b = (nm__arena_block *)(void *)block.base;
+        if (a->checked) nm__check_unpoison(b, sizeof *b);
+        *b = (nm__arena_block){.block = block};
+        if (a->step_bytes < NM__ARENA_BLOCK_LAST_BYTES) a->step_bytes *= 2;
+    }
+    push_block(a, b);
+    advance(a, align_up(a->face.ptr, align), size, extra, out);
+    return NM_OK;
+}
+
+nm_status nm__arena_place(nm__arena *a, size_t size, size_t align, size_t extra, unsigned char **out) {
+    if (a->running) return NM_EBUSY;
+    size_t left = a->capacity_bytes - nm__arena_used(a);
+    if (size > left) return NM_ECAPACITY;
+
+    nm__arena_block *b = a->block;
+    if (b != NULL) {
+        unsigned char *p = a->face.ptr;
+        size_t pad = -(uintptr_t)p & (align - 1);
+        size_t room = (size_t)(b->block.base + b->block.bytes - p);
+        if (pad <= left - size && pad <= room && size + extra <= room - pad) {
+            size_t granted = (size_t)(nm__arena_granted_end(b) - p);
+            if (pad + size + extra > granted) {
+                nm_status st = nm__arena_extend(a, &b->block, pad + size + extra - granted);
+                if (st != NM_OK) return st;
+            }
+            advance(a, p + pad, size, extra, out);
+            return NM_OK;
+        }
+    }
+
+    /* padding counts as used in the chain but not in a block of its own, where a capacity that is nearly full has room */
+    size_t padded = size + (align > NM_ALIGN ? align : 0);
+    size_t limit = nm__max(a->step_bytes, NM__ARENA_LARGE_STEP_MIN_BYTES) / 4;
+    if (padded > limit || padded > left) return place_large(a, size, align, extra, out);
+    return place_next(a, size, align, extra, left, out);
+}
+
+/* ---- what the inline path calls ---------------------------------------------------------------------------------- */
+
+void *nm__arena_refuse(nm_arena *arena, nm_status why) {
+    nm__arena *a = nm__arena_of(arena);
+    if (a->status == NM_OK) a->status = why;
+    return NULL;
+}
+
+void *nm__arena_alloc_slow(nm_arena *arena, size_t n, size_t align, const char *site) {
+    (void)site;
+    nm__arena *a = nm__arena_of(arena);
+    if (!nm__is_power_of_two(align) || align > NM__ARENA_ALIGN_MAX) return nm__arena_refuse(arena, NM_EINVAL);
+    if (n > NM__BYTES_MAX) return nm__arena_refuse(arena, NM_ETOOLARGE);
+    unsigned char *p;
+    nm_status st = nm__arena_place(a, nm__arena_size(n), nm__max(align, NM_ALIGN), nm__arena_red_zone(a), &p);
+    if (st != NM_OK) return nm__arena_refuse(arena, st);
+    if (a->checked) nm__check_unpoison(p, n);
+    return p;
+}

@@ -1,0 +1,113 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+/* Marks, rewinding to them, and deferred functions.
+ *
+ * A mark is believed only if its record is found in the arena's own chain of records, by address and number; what the
+ * caller's mark points to is never read. So stale and foreign marks are found out in release builds, at the price of
+ * a walk over the marks that lie above it. */
+#include "arena/arena_internal.h"
+
+static size_t record_extra(const nm__arena *a) {
+    return a->checked ? sizeof(nm__arena_checked_record) - sizeof(nm__arena_record) : 0;
+}
+
+static nm_mark push_mark(nm__arena *a) {
+    unsigned char *p;
+    nm_status st = nm__arena_place(a, sizeof(nm__arena_record), NM_ALIGN, record_extra(a), &p);
+    if (st != NM_OK) {
+        nm__arena_refuse(&a->face, st);
+        return (nm_mark){NULL, 0};
+    }
+    nm__arena_record *r = (nm__arena_record *)(void *)p;
+    if (a->checked) {
+        nm__check_unpoison(p, sizeof(nm__arena_checked_record));
+        ((nm__arena_checked_record *)(void *)p)->extra_bytes = a->extra_bytes;
+    }
+    r->previous = a->mark;
+    r->id = a->mark_id++;
+    a->mark = r;
+    return (nm_mark){r, r->id};
+}
+
+nm_mark nm_arena_mark(nm_arena *arena) {
+    nm__arena *a = nm__arena_of(arena);
+    nm__arena_record *top = a->mark;
+    /* Nothing since the last mark: the same one serves, so that a loop of mark and rewind does not grow the arena. What was
+     * deferred since lies behind the record. */
+    if (top != NULL && !a->running && a->face.ptr == (unsigned char *)top + sizeof *top + record_extra(a) &&
+        (a->large == NULL || a->large->mark_id < top->id))
+        return (nm_mark){top, top->id};
+    return push_mark(a);
+}
+
+void nm__arena_run_deferred(nm__arena *a, uint64_t mark_id) {
+    if (a->deferred == NULL || a->deferred->mark_id < mark_id) return;
+    /* They run while all memory is still there, and may read it. They may not change the arena that is being undone: it is
+     * shut meanwhile, the inline path by `end`, the rest by the flag. */
+    a->running = true;
+    a->face.end = a->face.ptr;
+    while (a->deferred != NULL && a->deferred->mark_id >= mark_id) {
+        nm__arena_deferred *d = a->deferred;
+        a->deferred = d->previous;
+        d->fn(d->arg);
+    }
+    a->running = false;
+}
+
+/* Undoes what came after the mark; `mark_too`: and the mark itself. */
+static nm_status rewind_to(nm__arena *a, nm_mark mark, bool mark_too) {
+    if (a->running) return NM_EBUSY;
+    nm__arena_record *r = a->mark;
+    while (r != NULL && ((void *)r != mark.record || r->id != mark.id)) r = r->previous;
+    if (r == NULL) return NM_ESTALE;
+
+    nm__arena_run_deferred(a, r->id);
+    while (a->large != NULL && a->large->mark_id >= r->id) nm__arena_pop_large(a);
+    while (!nm__arena_in_block(a->block, r)) {
+        nm__arena_block *b = nm__arena_pop_block(a);
+        /* One spare is kept, the newest, for the next time round; memory after a peak goes back to the scope. */
+        if (a->spare != NULL) {
+            nm__arena_give_block(a, b);
+            continue;
+        }
+        if (a->checked) nm__check_poison(nm__arena_payload(b), b->block.granted - NM__ARENA_BLOCK_HEADER_BYTES);
+        b->previous = NULL;
+        a->spare = b;
+    }
+    unsigned char *after = (unsigned char *)r + sizeof *r + record_extra(a);
+    a->extra_bytes = a->checked ? ((nm__arena_checked_record *)(void *)r)->extra_bytes : 0;
+    a->mark = r;
+    if (mark_too) {
+        a->extra_bytes -= record_extra(a);
+        a->mark = r->previous;
+        after = (unsigned char *)r;
+    }
+    a->face.ptr = after;
+    if (a->checked) nm__check_poison(after, (size_t)(nm__arena_granted_end(a->block) - after));
+    nm__arena_settle(a);
+    return NM_OK;
+}
+
+nm_status nm_arena_rewind(nm_arena *arena, nm_mark mark) { return rewind_to(nm__arena_of(arena), mark, false); }
+
+/* A record of its own, even where nothing was allocated since the last mark: its end undoes the record too. */
+nm__arena_temp nm__arena_temp_begin(nm_arena *arena) {
+    return (nm__arena_temp){.arena = arena, .mark = push_mark(nm__arena_of(arena)), .done = false};
+}
+
+/* A stale mark here means that the block's body reset the arena or rewound it past the block: it is undone already. */
+void nm__arena_temp_end(nm__arena_temp *temp) { (void)rewind_to(nm__arena_of(temp->arena), temp->mark, true); }
+
+nm_status nm_arena_defer(nm_arena *arena, void (*fn)(void *arg), void *arg) {
+    nm__arena *a = nm__arena_of(arena);
+    unsigned char *p;
+    nm_status st = fn == NULL ? NM_EINVAL : nm__arena_place(a, sizeof(nm__arena_deferred), NM_ALIGN, 0, &p);
+    if (st != NM_OK) {
+        nm__arena_refuse(arena, st);
+        return st;
+    }
+    if (a->checked) nm__check_unpoison(p, sizeof(nm__arena_deferred));
+    nm__arena_deferred *d = (nm__arena_deferred *)(void *)p;
+    *d = (nm__arena_deferred){.fn = fn, .arg = arg, .previous = a->deferred, .mark_id = nm__arena_newest_mark_id(a)};
+    a->deferred = d;
+    return NM_OK;
+}

@@ -1,0 +1,56 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+/* run.h: one replay of one trace with one policy and one budget, through the whole library. */
+#ifndef REPLAY_RUN_H
+#define REPLAY_RUN_H
+
+#include <nebula/memory.h>
+
+#include "options.h"
+#include "trace.h"
+
+/* What the root scope may hold beyond the cache's budget: the pool's buffers, the scopes and arenas of the requests under
+ * way, the library's own bookkeeping and idle blocks. */
+#define RUN_ALLOWANCE_BYTES        ((size_t)4 << 20)
+#define RUN_THREAD_ALLOWANCE_BYTES ((size_t)1 << 20)
+
+#define RUN_TEXT_BYTES 256
+
+typedef struct run_plan {
+    const replay_policy *policy;
+    uint64_t budget_bytes;
+    const char *objective;
+    unsigned shard_count; /* 0: the cache's own choice */
+    unsigned thread_count;
+    uint64_t default_size;
+    bool all_ones;          /* the default size stands for all sizes of the trace */
+    uint64_t request_count; /* what the trace must hold */
+    bool quiet;
+} run_plan;
+
+typedef struct run_result {
+    bool failed; /* the run did not come to its end: `why` says it, and the figures up to `leaks` are not valid */
+    uint64_t request_count;
+    double object_miss_ratio;
+    double byte_miss_ratio;
+    uint64_t evictions;
+    uint64_t rejections; /* objects that were missed and not taken in */
+    uint64_t used_bytes; /* by the cache, at the end */
+    uint64_t granted_bytes;
+    uint64_t rss_peak_bytes;
+    double requests_per_second;
+    uint64_t p50_ns, p99_ns, p999_ns;
+    uint64_t leaks;
+    uint64_t broken_laws;
+    uint64_t held_bytes;        /* by the root scope when all below it was closed */
+    uint64_t peak_bytes;        /* of the root scope */
+    char why[RUN_TEXT_BYTES];   /* the first failure or broken law; "" if none */
+    nm_leak_report leak_report; /* the first one with a leak */
+} run_result;
+
+/* The options with which the plan opens its cache. */
+nm_cache_options run_cache_options(const run_plan *plan);
+
+/* Replays the trace, and takes the tree down again whatever happened. */
+void run_replay(const run_plan *plan, trace *t, run_result *out);
+
+#endif
