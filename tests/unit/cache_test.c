@@ -299,9 +299,16 @@ static void the_budget_holds_at_every_step_of_a_random_mix(void **state) {
     }
 }
 
+/* Sanitizers make each step ten times as slow. */
+#if defined(__SANITIZE_THREAD__) || defined(__SANITIZE_ADDRESS__)
+#define MIX_BUDGET MIB
+#else
+#define MIX_BUDGET (8 * MIB)
+#endif
+
 /* A look-aside run over skewed keys whose values take about four times the budget; the hit ratio of its second half. */
 static double run_sizes(uint64_t base, size_t bytes, uint64_t seed) {
-    uint64_t keys = 32 * MIB / (bytes + 56), half = keys < 10000 ? 40000 : keys * 4, hits = 0;
+    uint64_t keys = 4 * MIX_BUDGET / (bytes + 56), half = nm__max(keys * 2, MIX_BUDGET / 200), hits = 0;
     for (uint64_t i = 0; i < 2 * half; i++) {
         double u = (double)(test_random(&seed) >> 11) / 9007199254740992.0;
         uint64_t number = base + (uint64_t)(u * u * u * (double)keys);
@@ -315,25 +322,25 @@ static double run_sizes(uint64_t base, size_t bytes, uint64_t seed) {
 
 static void no_size_starves_another_when_the_sizes_change(void **state) {
     (void)state;
-    static const size_t sizes[] = {100, 10 * 1024, 1024, 100, 300000, 1, 5000};
+    static const size_t sizes[] = {100, 10 * 1024, 1024, 100, 100000, 1, 5000};
     uint64_t seed = test_seed();
     for (unsigned shards = 1; shards <= 4; shards *= 4) {
         nm_cache *changing;
-        open_cache(.budget_bytes = 8 * MIB, .shard_count = shards);
+        open_cache(.budget_bytes = MIX_BUDGET, .shard_count = shards);
         changing = cache;
         for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++) {
             cache = changing;
             double ratio = run_sizes((i + 1) << 32, sizes[i], seed);
             double level = (double)nm_cache_used(cache) / (double)nm_cache_granted(cache);
-            double reach = (double)nm_cache_granted(cache) / (8.0 * MIB);
-            open_cache(.budget_bytes = 8 * MIB, .shard_count = shards);
+            double reach = (double)nm_cache_granted(cache) / ((double)MIX_BUDGET);
+            open_cache(.budget_bytes = MIX_BUDGET, .shard_count = shards);
             double fresh = run_sizes((i + 1) << 32, sizes[i], seed);
             double fresh_level = (double)nm_cache_used(cache) / (double)nm_cache_granted(cache);
             assert_ok(nm_cache_close(cache));
             print_message("%u shards, %6zu bytes: hit ratio %.3f, of a fresh cache %.3f; used/granted %.3f, %.3f; "
-                          "granted/budget %.3f count %zu\n",
-                          shards, sizes[i], ratio, fresh, level, fresh_level, reach, nm_cache_count(changing));
-            assert_true(level >= 0.8 || (sizes[i] == 300000 && level >= fresh_level - 0.05));
+                          "granted/budget %.3f\n",
+                          shards, sizes[i], ratio, fresh, level, fresh_level, reach);
+            assert_true(level >= 0.8 || (sizes[i] == 100000 && level >= fresh_level - 0.05));
             assert_true(ratio >= fresh - 0.02);
             assert_true(reach >= 0.9);
         }
