@@ -141,9 +141,12 @@ void nm__shard_index_grow(nm__shard *shard, nm__doomed *doomed);
 
 /* ---- window.c: physical room ---- */
 
-/* The window of at least `units` movable units around a free chunk, growing towards the cheaper side. */
-bool nm__window_around(const nm__shard *shard, uint32_t seed, uint32_t units, uint32_t *lo, uint32_t *hi);
-/* The lowest one. O(chunks). */
+/* Makes a free chunk of `units` near a free chunk without evicting: entries that are small beside it move to holes elsewhere,
+ * the others close ranks. False: there is not enough free nearby; what was won is free and in one piece. Bounded work. */
+bool nm__window_compact(nm__shard *shard, uint32_t seed, uint32_t units);
+/* The same with the whole heap to choose from. O(chunks), and moves what lies in the window. */
+bool nm__window_compact_any(nm__shard *shard, uint32_t units);
+/* The lowest window of at least `units` movable units. O(chunks). */
 bool nm__window_scan(const nm__shard *shard, uint32_t units, uint32_t *lo, uint32_t *hi);
 /* Where the movable run at the top begins; heap.end if the last chunk is fixed. O(chunks in it); bounded by `most` units. */
 uint32_t nm__window_top(const nm__shard *shard, uint32_t most);

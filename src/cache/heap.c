@@ -95,13 +95,19 @@ static uint32_t find_above(const nm__heap *heap, unsigned row, unsigned col) {
     return heap->free[row][__builtin_ctz(cols)];
 }
 
-uint32_t nm__heap_take(nm__heap *heap, uint32_t units) {
+static uint32_t find(const nm__heap *heap, uint32_t units) {
     unsigned row, col;
     class_of(units, &row, &col);
     uint32_t found = heap->free[row][col];
     for (int look = 1; found != 0 && nm__heap_size(heap, found) < units; look++)
         found = look < NM__HEAP_LOOK ? nm__heap_at(heap, found)->hash : 0;
-    if (found == 0) found = find_above(heap, row, col);
+    return found != 0 ? found : find_above(heap, row, col);
+}
+
+bool nm__heap_fits(const nm__heap *heap, uint32_t units) { return find(heap, units) != 0; }
+
+uint32_t nm__heap_take(nm__heap *heap, uint32_t units) {
+    uint32_t found = find(heap, units);
     if (found == 0) return 0;
     list_remove(heap, found);
     uint32_t rest = nm__heap_size(heap, found) - units;
@@ -197,4 +203,15 @@ void nm__heap_hold(nm__heap *heap, uint32_t offset) {
 void nm__heap_join(nm__heap *heap, uint32_t lo, uint32_t hi) {
     set_size(heap, lo, hi - lo, 0);
     nm__heap_at(heap, lo)->before |= NM__CHUNK_HELD;
+}
+
+void nm__heap_rest(nm__heap *heap, uint32_t from, uint32_t hi, uint32_t before) {
+    if (from == hi) {
+        nm__entry *behind = nm__heap_at(heap, hi);
+        behind->before = (behind->before & NM__CHUNK_HELD) | before;
+        return;
+    }
+    nm__heap_at(heap, from)->before = before;
+    set_size(heap, from, hi - from, 0);
+    nm__heap_give(heap, from);
 }

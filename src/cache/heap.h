@@ -56,6 +56,8 @@ static inline uint32_t nm__heap_before(const nm__heap *heap, uint32_t offset) {
 
 /* Takes a chunk of exactly `units`; 0: no free chunk is large enough. Its size is set, the rest of the header is not. */
 uint32_t nm__heap_take(nm__heap *heap, uint32_t units);
+/* Would nm__heap_take find one? */
+bool nm__heap_fits(const nm__heap *heap, uint32_t units);
 /* Frees a chunk that is an entry or held, and joins it with free neighbours; the offset of the whole. */
 uint32_t nm__heap_give(nm__heap *heap, uint32_t offset);
 /* Cuts a taken or held chunk to `units`, which makes it a taken one, and frees the rest. */
@@ -72,6 +74,8 @@ size_t nm__heap_trim(nm__heap *heap, size_t bytes);
 
 /* A chunk that is free or a dead entry is taken out of all lists, for who empties the window around it. */
 void nm__heap_hold(nm__heap *heap, uint32_t offset);
+/* What is left of a window [.., hi) behind the chunk of `before` units that now ends at `from` becomes free. */
+void nm__heap_rest(nm__heap *heap, uint32_t from, uint32_t hi, uint32_t before);
 /* All chunks from lo up to hi, none of them free, become one held chunk. */
 void nm__heap_join(nm__heap *heap, uint32_t lo, uint32_t hi);
 

@@ -8,8 +8,10 @@
 /* Turns that a search takes before it gives up. Each evicts, grows or gathers; only other threads that take what was gained
  * while the lock was dropped make it turn again. */
 #define NM__PLACE_TURNS 64
-/* Victims beyond the bytes wanted that are tried as the middle of a window, before the heap is walked. */
+/* Attempts to compact around one place, before the whole heap is walked for a better one. */
 #define NM__PLACE_SEEDS 16
+/* From this share of free units on, compacting comes before evicting. */
+#define NM__LOOSE 12
 /* Growth that the scope refused is not asked for again at once: the asking climbs all ancestors. */
 #define NM__SHY_MAX 255u
 
@@ -95,15 +97,16 @@ static uint32_t empty_window(nm__hunt *hunt, uint32_t lo, uint32_t hi) {
     return use_claim(hunt);
 }
 
-/* Evicts from the tail until the units fit or as many are free as are wanted, then empties a window. 0: turn again. */
+/* Evicts from the tail until the units fit or as many are free as are wanted, then compacts; at last empties a window. 0: turn
+ * again. */
 static uint32_t evict(nm__hunt *hunt) {
     nm__shard *shard = hunt->shard;
     nm__heap *heap = &shard->heap;
     uint32_t at, lo, hi, units = hunt->units;
     /* Much is free, in pieces that are too small: compacting costs no entry. */
-    if (hunt->evicted == 0 && heap->free_units > heap->end / 8 && heap->free_units / 2 >= units &&
-        (at = nm__heap_largest(heap)) != 0 && nm__window_around(shard, at, units, &lo, &hi))
-        return empty_window(hunt, lo, hi);
+    if (hunt->evicted == 0 && heap->free_units > heap->end / NM__LOOSE && heap->free_units / 2 >= units &&
+        nm__window_compact(shard, nm__heap_largest(heap), units))
+        return nm__heap_take(heap, units);
     while (hunt->evicted < units) {
         uint32_t freed = nm__evict_one(shard, NM_EVICT_SPACE, hunt->doomed);
         if (freed == 0) break;
@@ -115,12 +118,10 @@ static uint32_t evict(nm__hunt *hunt) {
         return 0;
     }
     for (int i = 0; hunt->doomed->seed != 0; i++) {
-        if (nm__window_around(shard, hunt->doomed->seed, units, &lo, &hi)) return empty_window(hunt, lo, hi);
-        hunt->doomed->seed = 0;
-        if (i < NM__PLACE_SEEDS && shard->cache->on_evict == NULL)
-            hunt->evicted += nm__evict_one(shard, NM_EVICT_SPACE, hunt->doomed);
-        if ((at = nm__heap_take(heap, units)) != 0) return at;
+        if (nm__window_compact(shard, hunt->doomed->seed, units)) return nm__heap_take(heap, units);
+        hunt->doomed->seed = i < NM__PLACE_SEEDS && heap->free_units > units ? nm__heap_largest(heap) : 0;
     }
+    if (nm__window_compact_any(shard, units)) return nm__heap_take(heap, units);
     return nm__window_scan(shard, units, &lo, &hi) ? empty_window(hunt, lo, hi) : 0;
 }
 

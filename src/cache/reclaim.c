@@ -48,12 +48,13 @@ size_t nm__shard_squeeze(nm__shard *shard, size_t bytes, nm_evict_reason reason,
         size_t rest = bytes - (shard->given_bytes - start);
         nm__heap_trim(heap, nm__round_up(rest, NM__PAGE_BYTES));
         rest = shard->given_bytes - start < bytes ? bytes - (shard->given_bytes - start) : 0;
-        if (rest != 0 && empty_top(shard, rest, reason, doomed) &&
-            nm__heap_trim(heap, nm__round_up(rest, NM__PAGE_BYTES)) != 0)
-            *more = true;
+        if (rest != 0 && empty_top(shard, rest, reason, doomed)) nm__heap_trim(heap, nm__round_up(rest, NM__PAGE_BYTES));
     }
     size_t got = shard->given_bytes - start;
-    if (got != 0) nm__shard_share(shard);
+    if (got != 0) {
+        *more = true;
+        nm__shard_share(shard);
+    }
     return got;
 }
 
