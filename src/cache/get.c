@@ -2,7 +2,9 @@
 /* Look-ups: get, contains, remove. */
 #include "cache/cache_internal.h"
 
-static bool key_valid(const void *key, size_t key_len) { return key != NULL && key_len != 0 && key_len <= NM_CACHE_KEY_MAX; }
+static bool key_valid(const void *key, size_t key_len) {
+    return key != NULL && key_len != 0 && key_len <= NM_CACHE_KEY_MAX;
+}
 
 /* Finds and pins; `site` goes to the slot. */
 static bool get(nm_cache *cache, const void *key, size_t key_len, nm_entry *out, const char *site) {
@@ -50,7 +52,8 @@ bool nm_cache_get_in_at(nm_cache *cache, nm_scope *holder, const void *key, size
                         const char *site) {
     if (out == NULL) return false;
     memset(out, 0, sizeof *out);
-    if (cache == NULL || holder == NULL || !key_valid(key, key_len) || !nm__same_root(holder, cache->scope)) return false;
+    if (cache == NULL || holder == NULL || !key_valid(key, key_len) || !nm__same_root(holder, cache->scope))
+        return false;
     if (!get(cache, key, key_len, out, site)) return false;
     /* Only a pinned entry has a size that can be relied on, so the note comes second. */
     size_t bytes = nm__entry_weight(out->slot->data);
