@@ -238,8 +238,9 @@ static double overhead(nm_scope *root) {
     }
     size_t count = nm_cache_count(cache), granted = nm_cache_granted(cache), used = nm_cache_used(cache);
     double bytes = (double)granted / (double)count - KEY_BYTES - VALUE_BYTES;
-    printf("\nentries,budget_bytes,granted_bytes,used_bytes,bytes_per_entry_beyond_key_and_value\n%zu,%zu,%zu,%zu,%.1f\n",
-           count, budget, granted, used, bytes);
+    printf(
+        "\nentries,budget_bytes,granted_bytes,used_bytes,bytes_per_entry_beyond_key_and_value\n%zu,%zu,%zu,%zu,%.1f\n",
+        count, budget, granted, used, bytes);
     if (nm_cache_close(cache) != NM_OK) fail("the cache does not close");
     return bytes;
 }
@@ -261,9 +262,9 @@ int main(int argc, char **argv) {
         nebula_put(whole, keys[i]);
     }
     bench_header();
-    bench_compare("hit", OPERATIONS, rounds,
-                  (bench_subject[]){{"limit", run_table, NULL}, {"malloc_lru", run_lru, NULL}, {"nebula", run_nebula, whole}},
-                  3);
+    bench_compare(
+        "hit", OPERATIONS, rounds,
+        (bench_subject[]){{"limit", run_table, NULL}, {"malloc_lru", run_lru, NULL}, {"nebula", run_nebula, whole}}, 3);
     while (lru.count > KEYS / 4) { /* the same room as the cache at a quarter */
         node *victim = lru.list.previous, **at = lru_find(victim->key);
         *at = victim->chain;
@@ -275,9 +276,10 @@ int main(int argc, char **argv) {
     run_nebula(quarter);
     lru.limit = nm_cache_count(quarter);
     with_puts = true;
-    bench_compare("quarter_90_10", OPERATIONS, rounds,
-                  (bench_subject[]){{"limit", run_table, NULL}, {"malloc_lru", run_lru, NULL}, {"nebula", run_nebula, quarter}},
-                  3);
+    bench_compare(
+        "quarter_90_10", OPERATIONS, rounds,
+        (bench_subject[]){{"limit", run_table, NULL}, {"malloc_lru", run_lru, NULL}, {"nebula", run_nebula, quarter}},
+        3);
     if (nm_cache_close(quarter) != NM_OK || nm_cache_close(whole) != NM_OK) fail("the cache does not close");
     bool small = overhead(root) <= 60;
     nm_scope_close(root, NULL);

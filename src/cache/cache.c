@@ -4,14 +4,14 @@
 #include "cache/cache_internal.h"
 
 /* A shard is worth its lock and its tables from so many bytes on; more shards than this win nothing by themselves. */
-#define NM__SHARD_BYTES     ((size_t)4 << 20)
-#define NM__SHARDS_AUTO     16u
-#define NM__SHARDS_MAX      256u
-#define NM__PROTECTED_AUTO  80u
-#define NM__RESIZE_MAX      ((size_t)16)
-#define NM__FLOOR_SHARE     8
-#define NM__STEP_SHARE      16
-#define NM__STEP_MAX        ((size_t)256 << 10)
+#define NM__SHARD_BYTES    ((size_t)4 << 20)
+#define NM__SHARDS_AUTO    16u
+#define NM__SHARDS_MAX     256u
+#define NM__PROTECTED_AUTO 80u
+#define NM__RESIZE_MAX     ((size_t)16)
+#define NM__FLOOR_SHARE    8
+#define NM__STEP_SHARE     16
+#define NM__STEP_MAX       ((size_t)256 << 10)
 /* Entries that one hold of a lock removes. */
 #define NM__CLEAR_ENTRIES 256
 /* The first page of heap, index and pin slots. */

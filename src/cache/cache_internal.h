@@ -32,15 +32,15 @@ struct nm__shard {
     size_t slot_page_count;
     size_t pin_count; /* pins and reservations out */
     size_t pinned_bytes;
-    size_t object_bytes; /* charged outside, for entries of this shard */
+    size_t object_bytes;  /* charged outside, for entries of this shard */
     uint32_t fixed_count; /* chunks that cannot be moved: pinned, reserved, doomed, windows */
     uint32_t fixed_units;
-    uint32_t shy;      /* attempts to grow that are left out, after the scope refused one */
-    uint32_t shy_next; /* how many the next refusal costs */
-    bool grown_out;    /* a growth was refused since the budget was set: the share that it may have is what it has */
-    bool unsettled;    /* bytes were granted since the lock was taken */
+    uint32_t shy;       /* attempts to grow that are left out, after the scope refused one */
+    uint32_t shy_next;  /* how many the next refusal costs */
+    bool grown_out;     /* a growth was refused since the budget was set: the share that it may have is what it has */
+    bool unsettled;     /* bytes were granted since the lock was taken */
     size_t given_bytes; /* ever given back to the account */
-    uint64_t version;  /* last cas given */
+    uint64_t version;   /* last cas given */
     uint64_t hits, misses, puts, evictions, rejections, expirations;
     void *index_range;
     size_t index_reserved;
@@ -70,8 +70,8 @@ struct nm_cache {
     bool elastic;
     char name[NM_NAME_BYTES];
     pthread_mutex_t resize_lock;
-    NM_ATOMIC(uint64_t) resize_count; /* written under the lock */
-    NM_ATOMIC(bool) closing;          /* callbacks of the close find it closed */
+    NM_ATOMIC(uint64_t) resize_count;                                /* written under the lock */
+    NM_ATOMIC(bool) closing;                                         /* callbacks of the close find it closed */
     NM_ATOMIC(size_t) budget_bytes __attribute__((__aligned__(64))); /* what is promised: granted is never above it */
     NM_ATOMIC(size_t) limit_bytes; /* what takes obey: below the budget while a resize shrinks */
     NM_ATOMIC(size_t) granted_bytes __attribute__((__aligned__(64)));
@@ -140,6 +140,9 @@ void nm__shard_share(nm__shard *shard);
 void nm__shard_index_grow(nm__shard *shard, nm__doomed *doomed);
 
 /* ---- window.c: physical room ---- */
+
+/* Up to 1 KiB an entry is small: evicting one more costs less than moving others. */
+#define NM__SMALL_UNITS 64
 
 /* Makes a free chunk of `units` near a free chunk without evicting: entries that are small beside it move to holes elsewhere,
  * the others close ranks. False: there is not enough free nearby; what was won is free and in one piece. Bounded work. */

@@ -45,10 +45,10 @@ typedef struct nm__object {
     uint64_t bytes;
 } nm__object;
 
-#define NM__CHUNK_FREE    0x80000000u /* in size */
-#define NM__CHUNK_HELD    0x80000000u /* in before: neither free nor an entry, belongs to who empties that window */
-#define NM__UNITS_MAX     0x7fffffffu
-#define NM__HEAP_MAX      ((size_t)32 << 30)
+#define NM__CHUNK_FREE 0x80000000u /* in size */
+#define NM__CHUNK_HELD 0x80000000u /* in before: neither free nor an entry, belongs to who empties that window */
+#define NM__UNITS_MAX  0x7fffffffu
+#define NM__HEAP_MAX   ((size_t)32 << 30)
 
 /* node.state, below NM__NODE_PROTECTED */
 #define NM__DOOMED   0x40000000u /* left the cache; waits for its callback */
@@ -72,9 +72,7 @@ static inline unsigned char *nm__entry_value(const nm__entry *e) { return (unsig
 static inline size_t nm__entry_value_len(const nm__entry *e) {
     return nm__entry_bytes(e) - sizeof(nm__entry) - nm__entry_more_bytes(e) - e->key_len - e->slack;
 }
-static inline unsigned char *nm__entry_key(const nm__entry *e) {
-    return nm__entry_value(e) + nm__entry_value_len(e);
-}
+static inline unsigned char *nm__entry_key(const nm__entry *e) { return nm__entry_value(e) + nm__entry_value_len(e); }
 static inline nm__entry_more *nm__entry_more_of(const nm__entry *e) {
     if (!(e->bits & NM__HAS_MORE)) return NULL;
     return (nm__entry_more *)(void *)((unsigned char *)(uintptr_t)e + nm__entry_bytes(e) - sizeof(nm__entry_more));

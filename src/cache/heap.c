@@ -50,7 +50,7 @@ static void list_remove(nm__heap *heap, uint32_t offset) {
     if (e->chain != 0) {
         nm__heap_at(heap, e->chain)->hash = e->hash;
     } else if ((heap->free[row][col] = e->hash) == 0) {
-        heap->cols[row] &= (uint16_t)~(1u << col);
+        heap->cols[row] &= (uint16_t) ~(1u << col);
         if (heap->cols[row] == 0) heap->rows &= ~(1u << row);
     }
     heap->free_units -= units;
@@ -159,8 +159,7 @@ nm_status nm__heap_grow(nm__heap *heap, size_t least, size_t want) {
     want = nm__max(least, nm__min(want, left));
     void *top = heap->base + nm__heap_bytes(heap);
     nm_status status = heap->pages->commit(heap->pages->context, top, want);
-    if (status != NM_OK && want > least)
-        status = heap->pages->commit(heap->pages->context, top, want = least);
+    if (status != NM_OK && want > least) status = heap->pages->commit(heap->pages->context, top, want = least);
     if (status != NM_OK) return status;
     uint32_t old = heap->end, units = (uint32_t)(want / NM__UNIT_BYTES);
     close_at(heap, old + units, units);

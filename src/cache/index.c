@@ -98,7 +98,8 @@ static void merge(nm__index *index) {
 }
 
 void nm__index_shrink(nm__index *index) {
-    for (int i = 0; i < 4 && index->bucket_count > NM__PAGE_BUCKETS && index->entry_count < index->bucket_count / 2; i++)
+    for (int i = 0; i < 4 && index->bucket_count > NM__PAGE_BUCKETS && index->entry_count < index->bucket_count / 2;
+         i++)
         merge(index);
     /* Half a page of hysteresis, so that a count that swings around a page's edge does not call the system each time. */
     uint32_t last = (index->page_count - 1) * NM__PAGE_BUCKETS;

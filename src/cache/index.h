@@ -13,11 +13,11 @@ typedef struct nm__index {
     uint32_t *buckets;
     const nm__heap *heap;
     const nm__pages *pages;
-    uint32_t bucket_count;  /* at least a page of them */
-    uint32_t mask;          /* 2^k - 1 where 2^(k-1) <= bucket_count < 2^k */
-    uint32_t bucket_limit;  /* what bucket_count may become */
+    uint32_t bucket_count; /* at least a page of them */
+    uint32_t mask;         /* 2^k - 1 where 2^(k-1) <= bucket_count < 2^k */
+    uint32_t bucket_limit; /* what bucket_count may become */
     uint32_t entry_count;
-    uint32_t page_count;    /* committed */
+    uint32_t page_count; /* committed */
 } nm__index;
 
 /* An index over `reserved` bytes at base (whole pages); its first page is committed. */
@@ -32,8 +32,8 @@ void nm__index_move(nm__index *index, uint32_t from, uint32_t to);
 
 /* True if there are more entries than buckets and the next bucket needs a page. */
 static inline bool nm__index_wants_page(const nm__index *index) {
-    return index->entry_count > index->bucket_count &&
-           index->bucket_count == index->page_count * NM__PAGE_BUCKETS && index->bucket_count < index->bucket_limit;
+    return index->entry_count > index->bucket_count && index->bucket_count == index->page_count * NM__PAGE_BUCKETS &&
+           index->bucket_count < index->bucket_limit;
 }
 /* Adds a bucket or two if there are more entries than buckets. A page that is refused only makes chains longer. */
 nm_status nm__index_grow(nm__index *index);

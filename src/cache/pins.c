@@ -107,8 +107,7 @@ bool nm__slot_end(nm__slot *slot, uint64_t generation, const char *site) {
     uint64_t seen = generation;
     /* acquire: pairs with the release in nm__slot_lease. release: pairs with the acquire of a later nm__slot_end, which then
      * loses. Only the one that wins touches the entry. */
-    if ((generation & 1) == 0 ||
-        !nm_atomic_cas(&slot->generation, &seen, generation + 1, NM_ACQ_REL, NM_ACQUIRE))
+    if ((generation & 1) == 0 || !nm_atomic_cas(&slot->generation, &seen, generation + 1, NM_ACQ_REL, NM_ACQUIRE))
         return false;
     nm_atomic_store(&slot->released_at, site, NM_RELAXED); /* for reports only */
     return true;

@@ -10,8 +10,12 @@
 #define NM__PLACE_TURNS 64
 /* Attempts to compact around one place, before the whole heap is walked for a better one. */
 #define NM__PLACE_SEEDS 16
-/* From this share of free units on, compacting comes before evicting. */
-#define NM__LOOSE 12
+/* From this share of free units on, compacting comes before evicting: sooner for large entries, which find no fit otherwise. */
+#define NM__LOOSE_SMALL 8
+#define NM__LOOSE_LARGE 16
+/* Evicting a few entries more than a small one needs costs less than moving its neighbours, and keeps as much free as makes
+ * the next ones fit at once. Of large ones each costs too much. */
+#define NM__SMALL_EXTRA 4
 /* Growth that the scope refused is not asked for again at once: the asking climbs all ancestors. */
 #define NM__SHY_MAX 255u
 
@@ -104,10 +108,12 @@ static uint32_t evict(nm__hunt *hunt) {
     nm__heap *heap = &shard->heap;
     uint32_t at, lo, hi, units = hunt->units;
     /* Much is free, in pieces that are too small: compacting costs no entry. */
-    if (hunt->evicted == 0 && heap->free_units > heap->end / NM__LOOSE && heap->free_units / 2 >= units &&
+    uint32_t loose = heap->end / (units <= NM__SMALL_UNITS ? NM__LOOSE_SMALL : NM__LOOSE_LARGE);
+    if (hunt->evicted == 0 && heap->free_units > loose && heap->free_units / 2 >= units &&
         nm__window_compact(shard, nm__heap_largest(heap), units))
         return nm__heap_take(heap, units);
-    while (hunt->evicted < units) {
+    uint32_t enough = units <= NM__SMALL_UNITS ? units * NM__SMALL_EXTRA : units;
+    while (hunt->evicted < enough) {
         uint32_t freed = nm__evict_one(shard, NM_EVICT_SPACE, hunt->doomed);
         if (freed == 0) break;
         hunt->evicted += freed;
@@ -120,6 +126,9 @@ static uint32_t evict(nm__hunt *hunt) {
     for (int i = 0; hunt->doomed->seed != 0; i++) {
         if (nm__window_compact(shard, hunt->doomed->seed, units)) return nm__heap_take(heap, units);
         hunt->doomed->seed = i < NM__PLACE_SEEDS && heap->free_units > units ? nm__heap_largest(heap) : 0;
+        if (units > NM__SMALL_UNITS || i >= NM__PLACE_SEEDS || shard->cache->on_evict != NULL) continue;
+        hunt->evicted += nm__evict_one(shard, NM_EVICT_SPACE, hunt->doomed);
+        if ((at = nm__heap_take(heap, units)) != 0) return at;
     }
     if (nm__window_compact_any(shard, units)) return nm__heap_take(heap, units);
     return nm__window_scan(shard, units, &lo, &hi) ? empty_window(hunt, lo, hi) : 0;

@@ -61,8 +61,7 @@ void nm__segments_limit(nm__segments *s, size_t protected_limit) {
 
 void nm__segments_add(nm__segments *s, uint32_t number) {
     size_t weight = s->weight(nm__segments_node(s, number));
-    bool room = s->bytes[NM__PROTECTED] <= s->protected_limit &&
-                weight <= s->protected_limit - s->bytes[NM__PROTECTED];
+    bool room = s->bytes[NM__PROTECTED] <= s->protected_limit && weight <= s->protected_limit - s->bytes[NM__PROTECTED];
     nm__segments_add_to(s, number, room ? NM__PROTECTED : NM__PROBATION);
 }
 

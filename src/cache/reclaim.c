@@ -16,7 +16,8 @@ static bool empty_top(nm__shard *shard, size_t bytes, nm_evict_reason reason, nm
     if (lo == heap->end) return false;
     /* A large entry that reaches below what is wanted stays if a page is won without it. */
     uint32_t behind = lo + nm__heap_size(heap, lo);
-    if (heap->end - lo > most && heap->end - behind >= NM__PAGE_UNITS && nm__round_up(behind, NM__PAGE_UNITS) < heap->end)
+    if (heap->end - lo > most && heap->end - behind >= NM__PAGE_UNITS &&
+        nm__round_up(behind, NM__PAGE_UNITS) < heap->end)
         lo = behind;
     if (nm__round_up(lo, NM__PAGE_UNITS) >= heap->end) return false;
     nm__window_claim(shard, lo, heap->end, reason, doomed);
@@ -48,7 +49,8 @@ size_t nm__shard_squeeze(nm__shard *shard, size_t bytes, nm_evict_reason reason,
         size_t rest = bytes - (shard->given_bytes - start);
         nm__heap_trim(heap, nm__round_up(rest, NM__PAGE_BYTES));
         rest = shard->given_bytes - start < bytes ? bytes - (shard->given_bytes - start) : 0;
-        if (rest != 0 && empty_top(shard, rest, reason, doomed)) nm__heap_trim(heap, nm__round_up(rest, NM__PAGE_BYTES));
+        if (rest != 0 && empty_top(shard, rest, reason, doomed))
+            nm__heap_trim(heap, nm__round_up(rest, NM__PAGE_BYTES));
     }
     size_t got = shard->given_bytes - start;
     if (got != 0) {

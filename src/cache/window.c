@@ -3,10 +3,15 @@
 #include "cache/cache_internal.h"
 
 /* Windows are not made larger than this, in units: a put may move so much and no more. */
-static uint32_t window_max(uint32_t units) { return nm__min(units, NM__UNITS_MAX / 16) * 12 + NM__PAGE_UNITS; }
+static uint32_t window_max(uint32_t units) {
+    return units <= NM__PAGE_UNITS ? 4 * units + 64 : nm__min(units, NM__UNITS_MAX / 16) * 12;
+}
 
-/* An entry so much smaller than what is wanted finds a hole of its own easily. */
-static bool is_small(uint32_t size, uint32_t units) { return size <= units / 2; }
+/* An entry so much smaller than what is wanted finds a hole of its own easily; for small ones any smaller one does, as the
+ * holes are what was just evicted. */
+static bool is_small(uint32_t size, uint32_t units) {
+    return units <= NM__SMALL_UNITS ? size < units : size <= units / 2;
+}
 
 static void relink(nm__shard *shard, uint32_t from, uint32_t to) {
     nm__index_move(&shard->index, from, to);

@@ -127,8 +127,8 @@ static void on_evict(nm_evict_reason reason, const void *key, size_t key_len, vo
 static void reclaim_tells_each_entry_that_it_takes(void **state) {
     (void)state;
     left_count = 0;
-    assert_ok(nm_cache_open(&cache, root,
-                            NM_CACHE_OPTIONS(.budget_bytes = 2 * MIB, .elastic = true, .on_evict = on_evict)));
+    assert_ok(
+        nm_cache_open(&cache, root, NM_CACHE_OPTIONS(.budget_bytes = 2 * MIB, .elastic = true, .on_evict = on_evict)));
     fill_with(200, MIB, 0);
     size_t count = nm_cache_count(cache);
     assert_true(nm_scope_reclaim(root, 400 * KIB) >= 400 * KIB);
@@ -157,8 +157,8 @@ static void pinned_entries_stay_where_they_are(void **state) {
     (void)state;
     static unsigned char value[1000];
     nm_entry pins[10];
-    assert_ok(nm_cache_open(&cache, root,
-                            NM_CACHE_OPTIONS(.budget_bytes = 2 * MIB, .shard_count = 1, .elastic = true)));
+    assert_ok(
+        nm_cache_open(&cache, root, NM_CACHE_OPTIONS(.budget_bytes = 2 * MIB, .shard_count = 1, .elastic = true)));
     memset(value, 'v', sizeof value);
     for (uint64_t i = 0; i < 1200; i++) {
         assert_ok(nm_cache_put(cache, &i, sizeof i, value, sizeof value));

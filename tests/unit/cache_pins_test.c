@@ -189,8 +189,7 @@ static void pins_held_by_a_scope_go_back_with_it(void **state) {
     nm_scope *request;
     nm_entry e, none;
     assert_ok(put_filled(number, 1000, 'h'));
-    assert_ok(nm_scope_open(&request, root,
-                            NM_SCOPE_OPTIONS(.kind = NM_SCOPE_REQUEST, .held_limit_bytes = 2500)));
+    assert_ok(nm_scope_open(&request, root, NM_SCOPE_OPTIONS(.kind = NM_SCOPE_REQUEST, .held_limit_bytes = 2500)));
     assert_true(nm_cache_get_in(cache, request, &number, sizeof number, &e));
     assert_true(nm_cache_get_in(cache, request, &number, sizeof number, &e));
     assert_false(nm_cache_get_in(cache, request, &number, sizeof number, &none));

@@ -170,14 +170,13 @@ static void compare_inside(nm_cache_policy policy) {
     nm_scope *root;
     nm_cache *cache;
     assert_ok(nm_scope_open(&root, NULL, NULL));
-    assert_ok(nm_cache_open(&cache, root,
-                            NM_CACHE_OPTIONS(.budget_bytes = 160 << 10, .shard_count = 1, .policy = policy)));
+    assert_ok(
+        nm_cache_open(&cache, root, NM_CACHE_OPTIONS(.budget_bytes = 160 << 10, .shard_count = 1, .policy = policy)));
     /* What is left for entries once the tables have grown: filled, counted, emptied. */
     for (uint32_t key = 0; key < KEYS; key++) request(cache, key);
     memset(&book, 0, sizeof book);
     book.capacity = nm_cache_count(cache);
-    book.protected_capacity =
-        cache->shards[0].segments.protected_limit / nm_cache_charge(NULL, 16, 100);
+    book.protected_capacity = cache->shards[0].segments.protected_limit / nm_cache_charge(NULL, 16, 100);
     assert_in_range(book.capacity, 600, 1100);
     nm_cache_clear(cache);
     uint64_t seed = test_seed();

@@ -69,9 +69,7 @@ static void step(world *w, uint64_t r, nm_entry *hand, unsigned char *value) {
             nm_cache_abort(&e);
         }
         break;
-    case 5:
-        (void)nm_cache_remove(w->cache, &number, sizeof number);
-        break;
+    case 5: (void)nm_cache_remove(w->cache, &number, sizeof number); break;
     case 6:
         if (hand->slot != NULL && !whole(hand)) broke(w);
         nm_entry_release(hand);
