@@ -17,6 +17,18 @@
 
 #include "nebula/base.h"
 
+/* True under a sanitizer, which makes each step about ten times as slow. */
+#if defined(__SANITIZE_THREAD__) || defined(__SANITIZE_ADDRESS__)
+#define TEST_SLOW 1
+#elif defined(__has_feature)
+#if __has_feature(thread_sanitizer) || __has_feature(address_sanitizer)
+#define TEST_SLOW 1
+#endif
+#endif
+#ifndef TEST_SLOW
+#define TEST_SLOW 0
+#endif
+
 /* Compares by name, so that a failure reads "NM_EBUDGET != NM_OK". */
 #define assert_status(got, wanted) assert_string_equal(nm_status_name(got), nm_status_name(wanted))
 #define assert_ok(got)             assert_status(got, NM_OK)

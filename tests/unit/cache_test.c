@@ -299,12 +299,7 @@ static void the_budget_holds_at_every_step_of_a_random_mix(void **state) {
     }
 }
 
-/* Sanitizers make each step ten times as slow. */
-#if defined(__SANITIZE_THREAD__) || defined(__SANITIZE_ADDRESS__)
-#define MIX_BUDGET MIB
-#else
-#define MIX_BUDGET (8 * MIB)
-#endif
+#define MIX_BUDGET (TEST_SLOW ? MIB : 4 * MIB)
 
 /* A look-aside run over skewed keys whose values take about four times the budget; the hit ratio of its second half. */
 static double run_sizes(uint64_t base, size_t bytes, uint64_t seed) {

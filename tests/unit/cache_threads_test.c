@@ -9,11 +9,7 @@
 #define KIB  ((size_t)1 << 10)
 #define KEYS 512u
 
-#if defined(__SANITIZE_THREAD__) || defined(__SANITIZE_ADDRESS__)
-#define STEPS 6000
-#else
-#define STEPS 30000
-#endif
+#define STEPS (TEST_SLOW ? 6000 : 30000)
 
 typedef struct world {
     nm_scope *root, *scope;
