@@ -35,12 +35,13 @@ struct nm__shard {
     size_t object_bytes;  /* charged outside, for entries of this shard */
     uint32_t fixed_count; /* chunks that cannot be moved: pinned, reserved, doomed, windows */
     uint32_t fixed_units;
-    uint32_t shy;       /* attempts to grow that are left out, after the scope refused one */
-    uint32_t shy_next;  /* how many the next refusal costs */
-    bool grown_out;     /* a growth was refused since the budget was set: the share that it may have is what it has */
-    bool unsettled;     /* bytes were granted since the lock was taken */
-    size_t given_bytes; /* ever given back to the account */
-    uint64_t version;   /* last cas given */
+    uint32_t shy;         /* attempts to grow that are left out, after the scope refused one */
+    uint32_t shy_next;    /* how many the next refusal costs */
+    bool grown_out;       /* a growth was refused since the budget was set: the share that it may have is what it has */
+    bool unsettled;       /* bytes were granted since the lock was taken */
+    NM_ATOMIC(bool) idle; /* much of the heap is free; counted in the cache\'s idle_shards. Written under the lock */
+    size_t given_bytes;   /* ever given back to the account */
+    uint64_t version;     /* last cas given */
     uint64_t hits, misses, puts, evictions, rejections, expirations;
     void *index_range;
     size_t index_reserved;
@@ -76,6 +77,7 @@ struct nm_cache {
     NM_ATOMIC(size_t) limit_bytes; /* what takes obey: below the budget while a resize shrinks */
     NM_ATOMIC(size_t) granted_bytes __attribute__((__aligned__(64)));
     NM_ATOMIC(uint32_t) turn;
+    NM_ATOMIC(uint32_t) idle_shards;
     nm__shard shards[] __attribute__((__aligned__(64)));
 };
 
@@ -172,6 +174,7 @@ size_t nm__shard_squeeze(nm__shard *shard, size_t bytes, nm_evict_reason reason,
 typedef enum nm__gather_mode {
     NM__GATHER_ALL,  /* from every shard */
     NM__GATHER_RICH, /* from those that have more than an even share */
+    NM__GATHER_IDLE, /* from those that have much free room in their heap */
     NM__GATHER_TRY,  /* whose lock is free: for reclaim */
 } nm__gather_mode;
 

@@ -24,7 +24,7 @@ typedef struct nm__hunt {
     nm__doomed *doomed;
     uint32_t units;
     uint32_t evicted; /* units */
-    bool asked_scope, asked_rich;
+    bool asked_scope, asked_idle, asked_rich;
     unsigned asked_others;
 } nm__hunt;
 
@@ -85,6 +85,22 @@ static bool poor(const nm__shard *shard) {
     size_t limit = nm_atomic_load(&cache->limit_bytes, NM_RELAXED); /* relaxed: a goal, not a bound */
     size_t fair = limit > cache->least_bytes ? (limit - cache->least_bytes) / cache->shard_count : 0;
     return cache->shard_count > 1 && nm__heap_bytes(&shard->heap) < fair / 2;
+}
+
+/* Free room in the heaps of others comes before entries of one's own. */
+static bool idle_elsewhere(const nm__shard *shard) {
+    /* relaxed: hints, see note_idle in shard.c */
+    uint32_t own = nm_atomic_load(&shard->idle, NM_RELAXED) ? 1 : 0;
+    return nm_atomic_load(&shard->cache->idle_shards, NM_RELAXED) > own;
+}
+
+/* Others give first, so that this shard can grow. */
+static void let_give(nm__hunt *hunt, size_t bytes, nm__gather_mode mode) {
+    nm__shard *shard = hunt->shard;
+    drop(shard, hunt->doomed);
+    nm__cache_gather(shard->cache, shard, bytes, NM_EVICT_SPACE, mode);
+    nm__shard_lock(shard);
+    shard->shy = 0;
 }
 
 static uint32_t use_claim(nm__hunt *hunt) {
@@ -182,12 +198,14 @@ static nm_status find_chunk(nm__hunt *hunt, uint32_t *at) {
             if (make_room(shard, hunt->doomed, nm__round_up(bytes, NM__PAGE_BYTES))) shard->shy = 0;
             continue;
         }
+        if (can && !hunt->asked_idle && idle_elsewhere(shard)) {
+            hunt->asked_idle = true;
+            let_give(hunt, nm__max(nm__round_up(bytes, NM__PAGE_BYTES), cache->step_bytes), NM__GATHER_IDLE);
+            continue;
+        }
         if (can && !hunt->asked_rich && poor(shard)) {
             hunt->asked_rich = true;
-            drop(shard, hunt->doomed);
-            nm__cache_gather(cache, shard, cache->step_bytes, NM_EVICT_SPACE, NM__GATHER_RICH);
-            nm__shard_lock(shard);
-            shard->shy = 0;
+            let_give(hunt, cache->step_bytes, NM__GATHER_RICH);
             continue;
         }
         if (can) {

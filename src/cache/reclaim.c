@@ -77,19 +77,21 @@ size_t nm__cache_gather(nm_cache *cache, const nm__shard *except, size_t bytes, 
         for (unsigned i = 0; i < count && total < bytes; i++) {
             nm__shard *shard = &cache->shards[(start + i) & (count - 1)];
             if (shard == except) continue;
+            if (mode == NM__GATHER_IDLE && !nm_atomic_load(&shard->idle, NM_RELAXED)) continue; /* relaxed: a hint */
             if (mode != NM__GATHER_TRY)
                 nm__shard_lock(shard);
             else if (pthread_mutex_trylock(&shard->lock) != 0)
                 continue;
             nm__doomed doomed = {0};
             size_t part = nm__max((bytes - total) / count, nm__min(bytes - total, NM__PAGE_BYTES));
+            if (mode == NM__GATHER_IDLE) part = bytes - total;
             bool again = false;
             if (mode != NM__GATHER_RICH || nm__heap_bytes(&shard->heap) > even)
                 total += nm__shard_squeeze(shard, part, reason, &doomed, &again);
             nm__shard_unlock(shard, &doomed);
             more |= again;
         }
-        if (mode == NM__GATHER_RICH) break;
+        if (mode == NM__GATHER_RICH || mode == NM__GATHER_IDLE) break;
     }
     return total;
 }

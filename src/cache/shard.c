@@ -13,8 +13,24 @@ nm__shard *nm__shard_of(const nm_cache *cache, uint64_t hash) {
 
 void nm__shard_lock(nm__shard *shard) { pthread_mutex_lock(&shard->lock); }
 
+/* More than an eighth of the heap is free, and a few steps: after a large entry left, not in the normal course. */
+#define NM__IDLE_SHARE 8
+#define NM__IDLE_STEPS 4
+
+static void note_idle(nm__shard *shard) {
+    nm_cache *cache = shard->cache;
+    size_t free_bytes = (size_t)shard->heap.free_units * NM__UNIT_BYTES;
+    bool idle =
+        free_bytes > nm__heap_bytes(&shard->heap) / NM__IDLE_SHARE && free_bytes > NM__IDLE_STEPS * cache->step_bytes;
+    /* relaxed, here and where they are read: hints, which order nothing */
+    if (NM_LIKELY(idle == nm_atomic_load(&shard->idle, NM_RELAXED))) return;
+    nm_atomic_store(&shard->idle, idle, NM_RELAXED);
+    nm_atomic_add(&cache->idle_shards, idle ? 1u : -1u, NM_RELAXED);
+}
+
 void nm__shard_unlock(nm__shard *shard, nm__doomed *doomed) {
     nm__doomed_finish(shard, doomed);
+    note_idle(shard);
     bool unsettled = shard->unsettled;
     shard->unsettled = false;
     nm_cache *cache = shard->cache;
