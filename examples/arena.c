@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 /* Open a scope with a budget, allocate in an arena, close: everything goes back at once. */
 #include <nebula/memory.h>
+#include <stdio.h>
 
 int main(void) {
     nm_scope *root, *request;

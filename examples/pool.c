@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 /* A pool of fixed buffers with leases. */
 #include <nebula/memory.h>
+#include <stdio.h>
 
 int main(void) {
     nm_scope *io;

@@ -6,8 +6,8 @@ static bool key_valid(const void *key, size_t key_len) {
     return key != NULL && key_len != 0 && key_len <= NM_CACHE_KEY_MAX;
 }
 
-/* Finds and pins; `site` goes to the slot. */
-static bool get(nm_cache *cache, const void *key, size_t key_len, nm_entry *out, const char *site) {
+/* Finds and pins; `site` goes to the slot. *weight: what the entry counts. */
+static bool get(nm_cache *cache, const void *key, size_t key_len, nm_entry *out, size_t *weight, const char *site) {
     uint64_t hash = nm__cache_hash(cache, key, key_len);
     nm__shard *shard = nm__shard_of(cache, hash);
     nm__doomed doomed = {0};
@@ -25,6 +25,7 @@ static bool get(nm_cache *cache, const void *key, size_t key_len, nm_entry *out,
     bool hit = at != 0 && ready && !nm_atomic_load(&cache->closing, NM_RELAXED); /* relaxed: set by this thread */
     if (hit) {
         shard->hits++;
+        *weight = nm__entry_weight(nm__heap_at(&shard->heap, at));
         nm__entry_describe(shard, at, out);
         nm__slot_lease(shard, at, &nm__pin_class, site, out);
     } else {
@@ -41,7 +42,8 @@ bool(nm_cache_get)(nm_cache *cache, const void *key, size_t key_len, nm_entry *o
 bool nm_cache_get_at(nm_cache *cache, const void *key, size_t key_len, nm_entry *out, const char *site) {
     if (out == NULL) return false;
     memset(out, 0, sizeof *out);
-    return cache != NULL && key_valid(key, key_len) && get(cache, key, key_len, out, site);
+    size_t weight;
+    return cache != NULL && key_valid(key, key_len) && get(cache, key, key_len, out, &weight, site);
 }
 
 bool(nm_cache_get_in)(nm_cache *cache, nm_scope *holder, const void *key, size_t key_len, nm_entry *out) {
@@ -54,9 +56,9 @@ bool nm_cache_get_in_at(nm_cache *cache, nm_scope *holder, const void *key, size
     memset(out, 0, sizeof *out);
     if (cache == NULL || holder == NULL || !key_valid(key, key_len) || !nm__same_root(holder, cache->scope))
         return false;
-    if (!get(cache, key, key_len, out, site)) return false;
-    /* Only a pinned entry has a size that can be relied on, so the note comes second. */
-    size_t bytes = nm__entry_weight(out->slot->data);
+    size_t bytes;
+    if (!get(cache, key, key_len, out, &bytes, site)) return false;
+    /* What it weighs is known once it is found, so the note comes second. */
     if (nm__hold_prepare(holder, bytes) != NM_OK) {
         nm_entry_release_at(out, site);
         return false;
