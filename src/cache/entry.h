@@ -50,17 +50,19 @@ typedef struct nm__object {
 #define NM__UNITS_MAX  0x7fffffffu
 #define NM__HEAP_MAX   ((size_t)32 << 30)
 
-/* node.state, below NM__NODE_PROTECTED */
-#define NM__DOOMED   0x40000000u /* left the cache; waits for its callback */
-#define NM__ZOMBIE   0x20000000u /* left the cache; waits for its last unpin */
-#define NM__RESERVED 0x10000000u /* not in the cache yet */
-#define NM__PINS     0x0fffffffu
+/* node.state, below NM__NODE_PROTECTED. Only read and written under the lock, unlike the rest of the header, which is constant
+ * while the entry is pinned. */
+#define NM__DOOMED       0x40000000u /* left the cache; waits for its callback */
+#define NM__ZOMBIE       0x20000000u /* left the cache; waits for its last unpin */
+#define NM__RESERVED     0x10000000u /* not in the cache yet */
+#define NM__CLAIMED      0x08000000u /* doomed, and its bytes belong to a window */
+#define NM__REASON       0x07000000u /* why it left */
+#define NM__REASON_SHIFT 24
+#define NM__PINS         0x00ffffffu /* as many as there are slots */
 
 /* bits */
-#define NM__HAS_MORE     0x01u
-#define NM__IS_OBJECT    0x02u
-#define NM__CLAIMED      0x04u /* doomed, and its bytes belong to a window */
-#define NM__REASON_SHIFT 3
+#define NM__HAS_MORE  0x01u
+#define NM__IS_OBJECT 0x02u
 
 static inline size_t nm__entry_bytes(const nm__entry *e) {
     return (size_t)(e->size & ~NM__CHUNK_FREE) * NM__UNIT_BYTES;

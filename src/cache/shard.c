@@ -75,7 +75,7 @@ void nm__entry_retire(nm__shard *shard, uint32_t offset, nm__doomed *doomed) {
         free_entry(shard, offset, doomed);
         return;
     }
-    e->node.state = NM__DOOMED;
+    e->node.state = NM__DOOMED | (e->node.state & NM__REASON);
     e->node.next = doomed->head;
     doomed->head = offset;
     nm__chunk_fix(shard, offset);
@@ -91,8 +91,7 @@ bool nm__entry_detach(nm__shard *shard, uint32_t offset, nm_evict_reason reason)
     nm_atomic_store(&shard->entry_count, shard->index.entry_count, NM_RELAXED); /* relaxed: a figure, see use() */
     if (reason == NM_EVICT_SPACE || reason == NM_EVICT_RECLAIM) shard->evictions++;
     if (reason == NM_EVICT_EXPIRED) shard->expirations++;
-    e->bits = (uint8_t)((e->bits & (NM__HAS_MORE | NM__IS_OBJECT)) | (unsigned)reason << NM__REASON_SHIFT);
-    if (pinned) e->node.state = (e->node.state & NM__PINS) | NM__ZOMBIE;
+    e->node.state = (e->node.state & NM__PINS) | (pinned ? NM__ZOMBIE : 0) | (uint32_t)reason << NM__REASON_SHIFT;
     return pinned;
 }
 
@@ -140,14 +139,14 @@ void nm__doomed_finish(nm__shard *shard, nm__doomed *doomed) {
             size = (size_t)object->bytes;
             value = object->address;
         }
-        cache->on_evict((nm_evict_reason)(e->bits >> NM__REASON_SHIFT), nm__entry_key(e), e->key_len, value, size,
-                        cache->context);
+        cache->on_evict((nm_evict_reason)((e->node.state & NM__REASON) >> NM__REASON_SHIFT), nm__entry_key(e),
+                        e->key_len, value, size, cache->context);
     }
     nm__shard_lock(shard);
     for (uint32_t at = list, next; at != 0; at = next) {
         const nm__entry *e = nm__heap_at(heap, at);
         next = e->node.next;
-        if (e->bits & NM__CLAIMED) {
+        if (e->node.state & NM__CLAIMED) {
             nm__object_uncharge(shard, nm__entry_object_bytes(e));
         } else {
             nm__chunk_unfix(shard, at);

@@ -155,8 +155,7 @@ void nm__window_claim(nm__shard *shard, uint32_t lo, uint32_t hi, nm_evict_reaso
             nm__object_uncharge(shard, nm__entry_object_bytes(e));
             nm__heap_hold(heap, at);
         } else {
-            e->node.state = NM__DOOMED;
-            e->bits |= NM__CLAIMED;
+            e->node.state = NM__DOOMED | NM__CLAIMED | (e->node.state & NM__REASON);
             e->node.next = doomed->head;
             doomed->head = at;
         }

@@ -37,6 +37,19 @@ static bool whole(const nm_entry *e) {
     return true;
 }
 
+/* Pins and a reservation that go back with a scope of the thread's own. */
+static void hold_by_request(world *w, uint64_t number) {
+    nm_scope *request;
+    if (nm_scope_open(&request, w->root, NM_SCOPE_OPTIONS(.kind = NM_SCOPE_REQUEST, .leak_report = NM_LEAKS_STRICT)) !=
+        NM_OK)
+        return;
+    nm_entry e, room;
+    size_t held = nm_cache_get_in(w->cache, request, &number, sizeof number, &e);
+    if (held != 0 && !whole(&e)) broke(w);
+    if (nm_cache_reserve_in(w->cache, request, &number, sizeof number, 100, &room) == NM_OK) held++;
+    if (nm_scope_close(request, NULL) != held) broke(w);
+}
+
 static void step(world *w, uint64_t r, nm_entry *hand, unsigned char *value) {
     uint64_t number = (r >> 32) % KEYS;
     size_t bytes = 1 + (r >> 8) % (w->large && r % 256 == 1 ? 40000 : 600);
@@ -73,6 +86,7 @@ static void step(world *w, uint64_t r, nm_entry *hand, unsigned char *value) {
         break;
     case 7:
         (void)nm_cache_contains(w->cache, &number, sizeof number);
+        hold_by_request(w, number);
         if (nm_cache_used(w->cache) > nm_cache_budget(w->cache) && !w->resizes) broke(w);
         break;
     case 8:
