@@ -14,32 +14,40 @@ static inline uint64_t read_word(const unsigned char *p) {
     return w;
 }
 
-#define NM__SIP_ROUND(a, b, c, d)                                                                                      \
-    do {                                                                                                               \
-        a += b, b = rotate(b, 13) ^ a, a = rotate(a, 32);                                                              \
-        c += d, d = rotate(d, 16) ^ c;                                                                                 \
-        a += d, d = rotate(d, 21) ^ a;                                                                                 \
-        c += b, b = rotate(b, 17) ^ c, c = rotate(c, 32);                                                              \
-    } while (0)
+typedef struct sip {
+    uint64_t a, b, c, d;
+} sip;
+
+static inline void sip_round(sip *s) {
+    s->a += s->b;
+    s->b = rotate(s->b, 13) ^ s->a;
+    s->a = rotate(s->a, 32);
+    s->c += s->d;
+    s->d = rotate(s->d, 16) ^ s->c;
+    s->a += s->d;
+    s->d = rotate(s->d, 21) ^ s->a;
+    s->c += s->b;
+    s->b = rotate(s->b, 17) ^ s->c;
+    s->c = rotate(s->c, 32);
+}
+
+static inline void sip_word(sip *s, uint64_t w) {
+    s->d ^= w;
+    sip_round(s);
+    s->a ^= w;
+}
 
 uint64_t nm__siphash13(const uint64_t key[2], const void *data, size_t bytes) {
     const unsigned char *p = data;
-    uint64_t a = key[0] ^ 0x736f6d6570736575u, b = key[1] ^ 0x646f72616e646f6du;
-    uint64_t c = key[0] ^ 0x6c7967656e657261u, d = key[1] ^ 0x7465646279746573u;
-    for (size_t left = bytes; left >= 8; left -= 8, p += 8) {
-        uint64_t w = read_word(p);
-        d ^= w;
-        NM__SIP_ROUND(a, b, c, d);
-        a ^= w;
-    }
+    sip s = {.a = key[0] ^ 0x736f6d6570736575u,
+             .b = key[1] ^ 0x646f72616e646f6du,
+             .c = key[0] ^ 0x6c7967656e657261u,
+             .d = key[1] ^ 0x7465646279746573u};
+    for (size_t left = bytes; left >= 8; left -= 8, p += 8) sip_word(&s, read_word(p));
     uint64_t last = (uint64_t)bytes << 56;
     for (size_t i = 0; i < (bytes & 7); i++) last |= (uint64_t)p[i] << (8 * i);
-    d ^= last;
-    NM__SIP_ROUND(a, b, c, d);
-    a ^= last;
-    c ^= 0xff;
-    NM__SIP_ROUND(a, b, c, d);
-    NM__SIP_ROUND(a, b, c, d);
-    NM__SIP_ROUND(a, b, c, d);
-    return a ^ b ^ c ^ d;
+    sip_word(&s, last);
+    s.c ^= 0xff;
+    for (int i = 0; i < 3; i++) sip_round(&s);
+    return s.a ^ s.b ^ s.c ^ s.d;
 }

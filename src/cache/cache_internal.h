@@ -83,8 +83,9 @@ struct nm_cache {
 bool nm__account_take(nm_cache *cache, size_t bytes);
 void nm__account_give(nm_cache *cache, size_t bytes);
 size_t nm__account_left(const nm_cache *cache);
-nm_status nm__shard_commit(void *shard, void *address, size_t bytes); /* NM_ECAPACITY: the account; else the scope */
-bool nm__shard_decommit(void *shard, void *address, size_t bytes);
+/* context: the shard. */
+nm_status nm__shard_commit(void *context, void *address, size_t bytes); /* NM_ECAPACITY: the account; else the scope */
+bool nm__shard_decommit(void *context, void *address, size_t bytes);
 /* Decommits and releases a range of its own, whatever happens. */
 void nm__range_drop(nm_scope *scope, void *address, size_t committed, size_t reserved);
 /* Bytes of an object, from account and scope. Under the shard's lock. */

@@ -302,8 +302,10 @@ static void the_budget_holds_at_every_step_of_a_random_mix(void **state) {
 /* Sanitizers make each step ten times as slow. */
 #if defined(__SANITIZE_THREAD__) || defined(__SANITIZE_ADDRESS__)
 #define MIX_BUDGET MIB
+#define MIX_MARGIN 0.05 /* fewer entries, more chance */
 #else
 #define MIX_BUDGET (8 * MIB)
+#define MIX_MARGIN 0.025
 #endif
 
 /* A look-aside run over skewed keys whose values take about four times the budget; the hit ratio of its second half. */
@@ -343,7 +345,7 @@ static void no_size_starves_another_when_the_sizes_change(void **state) {
             /* A shard that holds a handful of entries has neither a level nor a ratio to speak of. */
             if (sizes[i] * 16 > MIX_BUDGET / shards) continue;
             assert_true(level >= 0.8);
-            assert_true(ratio >= fresh - 0.025);
+            assert_true(ratio >= fresh - MIX_MARGIN);
             assert_true(reach >= 0.9);
         }
         assert_ok(nm_cache_close(changing));
