@@ -158,10 +158,22 @@ static bool make_room_at(nm_scope *at, size_t bytes, const nm__holder *self) {
     return freed > 0 || nm__room_at(at) >= bytes;
 }
 
+static nm_scope *without_room(nm_scope *owner, size_t bytes) {
+    nm_scope *s = owner;
+    while (s != NULL && nm__room_at(s) >= bytes) s = s->parent;
+    return s;
+}
+
+bool nm__try_room(nm_scope *owner, size_t bytes, const nm__holder *self) {
+    nm_scope *s = without_room(owner, bytes);
+    return s == NULL || make_room_at(s, bytes, self);
+}
+
 bool nm__make_room(nm_scope *owner, size_t bytes, const nm__holder *self) {
-    for (nm_scope *s = owner; s != NULL; s = s->parent)
-        if (nm__room_at(s) < bytes) return make_room_at(s, bytes, self);
-    return true;
+    nm_scope *s = without_room(owner, bytes);
+    if (s == NULL || make_room_at(s, bytes, self)) return true;
+    nm__refused(s);
+    return false;
 }
 
 nm_status nm__grant(nm_scope *owner, size_t bytes, nm__grant_mode mode, const nm__holder *self) {
@@ -170,7 +182,8 @@ nm_status nm__grant(nm_scope *owner, size_t bytes, nm__grant_mode mode, const nm
     for (int round = 0; !nm__charge(owner, bytes, mode, &why); round++) {
         bool again = mode == NM__GRANT_FULL && !why.injected && round < NM__GRANT_ROUNDS;
         if (!again || !make_room_at(why.at, bytes, self)) {
-            if (mode != NM__GRANT_ELASTIC) nm__refused(why.at);
+            /* a quiet caller makes room itself and asks again: nm__make_room counts */
+            if (mode == NM__GRANT_FULL || why.injected) nm__refused(why.at);
             return NM_EBUDGET;
         }
     }
@@ -181,7 +194,7 @@ nm_status nm__root_grant(nm__root *root, size_t bytes, nm__grant_mode mode, cons
     for (int round = 0; !nm__root_charge(root, bytes, mode); round++) {
         bool again = mode == NM__GRANT_FULL && round < NM__GRANT_ROUNDS;
         if (!again || !make_room_at(&root->scope, bytes, self)) {
-            if (mode != NM__GRANT_ELASTIC) nm__refused(&root->scope);
+            if (mode == NM__GRANT_FULL) nm__refused(&root->scope);
             return NM_EBUDGET;
         }
     }

@@ -89,7 +89,8 @@ void nm__outside_uncharge(nm_scope *owner, size_t bytes);
 void nm__settle(nm_scope *scope, const nm__holder *self);
 
 /* Reclaims below the scope whose limit refused `bytes` to `owner` last (the nearest one now that has no room for them),
- * from other holders than `self`; then that scope's hook. True if it is worth trying again. No lock held. */
+ * from other holders than `self`; then that scope's hook. True if it is worth trying again; false counts as a refusal by
+ * that scope. No lock held. */
 bool nm__make_room(nm_scope *owner, size_t bytes, const nm__holder *self);
 
 /* The most that `owner` could be granted now under all limits above it; what it could be granted at all, if everything else

@@ -104,7 +104,8 @@ nm_status nm__block_take(nm_scope *owner, size_t min_bytes, size_t want_bytes, n
             return NM_EBUDGET;
         }
         size_t room = nm__room_at(why.at);
-        if (round == 0 && nm__reclaim(why.at, bytes > room ? bytes - room : bytes, NULL) == 0) break;
+        size_t need = why.at->parent == NULL ? NM__ROOM_FOR_BLOCK(bytes) : bytes;
+        if (round == 0 && nm__reclaim(why.at, need > room ? need - room : need, NULL) == 0) break;
     }
     for (int round = 0; round < NM__GRANT_ROUNDS; round++) {
         st = take_what_fits(owner, min_bytes, bytes, out);
@@ -113,7 +114,10 @@ nm_status nm__block_take(nm_scope *owner, size_t min_bytes, size_t want_bytes, n
             return NM_OK;
         }
         /* nothing fits: the hook is the last resort */
-        if (st != NM_EBUDGET || !nm__make_room(owner, nm__block_bytes(min_bytes), NULL)) break;
+        size_t least = nm__block_bytes(min_bytes);
+        if (st != NM_EBUDGET || !nm__try_room(owner, least, NULL) ||
+            !nm__try_room(&owner->root->scope, NM__ROOM_FOR_BLOCK(least), NULL))
+            break;
     }
     if (st == NM_EBUDGET) nm__refused(why.at);
     return st;

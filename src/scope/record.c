@@ -73,8 +73,11 @@ nm_status nm__record_take(nm_scope *owner, void **out) {
     nm_status st = nm__grant(owner, NM__RECORD_BYTES, NM__GRANT_FULL, NULL);
     if (st != NM_OK) return st;
     st = take(root, out);
-    /* Only the root's own limit can refuse here; what reclaim frees below it goes to the block store. */
-    if (st == NM_EBUDGET && nm__make_room(&root->scope, NM__BLOCK_MIN_BYTES, NULL)) st = take(root, out);
+    /* Only the root's own limit can refuse here. */
+    for (int round = 0; st == NM_EBUDGET && round < NM__GRANT_ROUNDS; round++) {
+        if (!nm__try_room(&root->scope, NM__ROOM_FOR_BLOCK(NM__BLOCK_MIN_BYTES), NULL)) break;
+        st = take(root, out);
+    }
     if (st != NM_OK) {
         if (st == NM_EBUDGET) nm__refused(&root->scope);
         nm__uncharge(owner, NM__RECORD_BYTES);

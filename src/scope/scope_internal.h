@@ -104,10 +104,14 @@ void nm__uncharge(nm_scope *owner, size_t bytes);
 /* Charges the root for committed bytes, giving up idle blocks if it must. Not to be called with the block store's lock held. */
 bool nm__root_charge(nm__root *root, size_t bytes, nm__grant_mode mode);
 void nm__root_uncharge(nm__root *root, size_t bytes);
+/* What one block of that size may take of the root: a new slab, if it needs one, has a page for its header. */
+#define NM__ROOM_FOR_BLOCK(bytes) ((bytes) + NM__BLOCK_MIN_BYTES)
 /* nm__charge in the given mode with all that FULL means; NM_OK or NM_EBUDGET, counted as a refusal. */
 nm_status nm__grant(nm_scope *owner, size_t bytes, nm__grant_mode mode, const nm__holder *self);
 nm_status nm__root_grant(nm__root *root, size_t bytes, nm__grant_mode mode, const nm__holder *self);
 void nm__refused(nm_scope *at);
+/* nm__make_room without the count, for callers that count the refusal themselves. */
+bool nm__try_room(nm_scope *owner, size_t bytes, const nm__holder *self);
 /* What one scope's limit has left; the root's idle blocks are as good as free. */
 size_t nm__room_at(const nm_scope *s);
 void nm__note_growth(nm_scope *s);

@@ -46,9 +46,12 @@ nm_status nm__slots_take(nm_scope *owner, bool quiet, nm__slot **out) {
     nm_status st = nm__grant(owner, NM__PAGE_BYTES, quiet ? NM__GRANT_QUIET : NM__GRANT_FULL, NULL);
     if (st != NM_OK) return st;
     st = take(root, out);
-    if (st == NM_EBUDGET && !quiet && nm__make_room(&root->scope, NM__PAGE_BYTES, NULL)) st = take(root, out);
+    for (int round = 0; st == NM_EBUDGET && !quiet && round < NM__GRANT_ROUNDS; round++) {
+        if (!nm__try_room(&root->scope, NM__PAGE_BYTES, NULL)) break;
+        st = take(root, out);
+    }
     if (st != NM_OK) {
-        if (st == NM_EBUDGET) nm__refused(&root->scope);
+        if (st == NM_EBUDGET && !quiet) nm__refused(&root->scope);
         nm__uncharge(owner, NM__PAGE_BYTES);
         return st;
     }
