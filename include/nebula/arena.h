@@ -77,12 +77,14 @@ NM_NODISCARD NM_ALLOC_SIZE(2) static inline void *nm_arena_zalloc_at(nm_arena *a
 #endif
 
 /* Grows or shrinks p, which holds old_n bytes: in place when p is the last allocation and there is room, or when it
- * shrinks; else a copy. p == NULL allocates. NULL: refused, p is as it was. O(1), or O(old_n) for the copy. */
+ * shrinks; else a copy, after which p is not to be used. p == NULL allocates. NULL: refused, p is as it was. O(1), or O(old_n)
+ * for the copy. */
 NM_API NM_NODISCARD void *nm_arena_realloc(nm_arena *arena, void *p, size_t old_n, size_t n);
 NM_API NM_NODISCARD void *nm_arena_realloc_at(nm_arena *arena, void *p, size_t old_n, size_t n, const char *site);
 #define nm_arena_realloc(arena, p, old_n, n) nm_arena_realloc_at(arena, p, old_n, n, NM_SITE)
 
-/* Copies into the arena: a string; its first n bytes at most, with a final 0; n bytes. NULL: refused. O(n). */
+/* Copies into the arena: a string; its first n bytes at most, with a final 0; n bytes. NULL: refused; NM_EINVAL where there is
+ * nothing to copy from. O(n). */
 NM_API NM_NODISCARD char *nm_arena_strdup(nm_arena *arena, const char *s);
 NM_API NM_NODISCARD char *nm_arena_strdup_at(nm_arena *arena, const char *s, const char *site);
 NM_API NM_NODISCARD char *nm_arena_strndup(nm_arena *arena, const char *s, size_t n);
@@ -104,7 +106,9 @@ NM_API NM_NODISCARD NM_PRINTF(3, 0) char *nm_arena_vprintf_at(nm_arena *arena, c
 #define nm_arena_vprintf(arena, format, args) nm_arena_vprintf_at(arena, NM_SITE, format, args)
 
 /* Runs fn(arg) at the next reset, at a rewind past this point or at the close, last deferred first. The note of it lies
- * in the arena. NM_EBUDGET, NM_ECAPACITY, NM_ENOMEM: no room; nothing is deferred. O(1). */
+ * in the arena. fn may read what lies in the arena, not change it: while it runs, allocation, marks, rewind and defer are
+ * refused with NM_EBUSY, and a reset or close of this arena is misuse; nor may it close the arena's scope.
+ * NM_EBUDGET, NM_ECAPACITY, NM_ENOMEM: no room; nothing is deferred. NM_EINVAL: no fn. O(1). */
 NM_API NM_NODISCARD nm_status nm_arena_defer(nm_arena *arena, void (*fn)(void *arg), void *arg);
 
 /* A point to which the arena can be rewound, any number of times, until it is rewound past it or reset. */
@@ -119,11 +123,11 @@ NM_API NM_NODISCARD nm_mark nm_arena_mark(nm_arena *arena);
 
 /* Undoes all allocations and marks made, and runs what was deferred, after the mark; the mark itself stays valid.
  * NM_ESTALE: the arena was rewound past it or reset, or the mark is another arena's; nothing is changed then, in release
- * builds too. Cost: O(marks, large allocations and blocks taken since). */
+ * builds too. NM_EBUSY: from a deferred function. Cost: O(marks, large allocations and blocks taken since). */
 NM_API NM_NODISCARD nm_status nm_arena_rewind(nm_arena *arena, nm_mark mark);
 
 /* NM_ARENA_TEMP(arena) { ... } is a block whose allocations are undone at its end, also when it is left by break, goto or
- * return. Nests. `continue` leaves it too. */
+ * return. Nests. `continue` leaves it too. If its mark is refused (nm_arena_status tells), nothing is undone. */
 #define NM_ARENA_TEMP(arena)                                                                                           \
     for (nm__arena_temp NM__UNIQUE(nm__temp)                                                                           \
              __attribute__((__cleanup__(nm__arena_temp_end))) = nm__arena_temp_begin(arena);                           \
@@ -133,7 +137,7 @@ NM_API NM_NODISCARD nm_status nm_arena_rewind(nm_arena *arena, nm_mark mark);
  * the next round, except those taken for one large allocation. O(large allocations + deferrals), O(1) without them. */
 NM_API void nm_arena_reset(nm_arena *arena);
 
-/* used: what was handed out, padding and marks included. capacity: the most that may be; SIZE_MAX without a limit.
+/* used: what was handed out, padding and marks included; of an allocation with a block of its own, its rounded size. capacity: the most that may be; SIZE_MAX without a limit.
  * granted: what the scope is charged for the arena, kept blocks and header included. O(1). */
 NM_API size_t nm_arena_used(const nm_arena *arena);
 NM_API size_t nm_arena_capacity(const nm_arena *arena);

@@ -37,7 +37,8 @@ typedef enum nm_evict_reason {
 
 /* Called once for each entry that left the cache, after its last pin is gone, on the thread that made it leave, with no
  * lock held. key and value live until it returns; of an object, `value` is the pointer and `size` the declared size. It
- * may use this cache and others, but not close one. */
+ * may use this cache and others, but not close one. From the callbacks of a close, the closing cache is empty: gets miss, puts
+ * and reservations are refused with NM_ECLOSED. */
 typedef void nm_evict_fn(nm_evict_reason reason, const void *key, size_t key_len, void *value, size_t size,
                          void *context);
 
@@ -171,8 +172,8 @@ NM_API NM_NODISCARD nm_status nm_cache_reserve_in_at(nm_cache *cache, nm_scope *
 #define nm_cache_reserve_in(cache, holder, key, key_len, value_len, out)                                               \
     nm_cache_reserve_in_at(cache, holder, key, key_len, value_len, out, NM_SITE)
 
-/* Publishes a reservation, as nm_cache_put_with does, and empties *entry. Refused, by mode or cas: the reservation stays as it
- * was. An entry that is no reservation, or no longer one, is misuse and NM_ESTALE. O(1). */
+/* Publishes a reservation, as nm_cache_put_with does, and empties *entry. Refused, by mode or cas, or for want of room where
+ * options ask for flags or a time to live that the reservation has no words for: the reservation stays as it was. An entry that is no reservation, or no longer one, is misuse and NM_ESTALE. O(1). */
 NM_API NM_NODISCARD nm_status nm_cache_commit(nm_entry *entry, const nm_put_options *options);
 NM_API NM_NODISCARD nm_status nm_cache_commit_at(nm_entry *entry, const nm_put_options *options, const char *site);
 #define nm_cache_commit(entry, options) nm_cache_commit_at(entry, options, NM_SITE)

@@ -65,8 +65,8 @@ typedef struct nm__block {
     size_t granted;
 } nm__block;
 
-/* A block of nm__block_bytes(want_bytes), granted whole; or, where a limit leaves no room for that, a smaller one or one
- * granted in part, of at least min_bytes. FULL mode. NM_EBUDGET, NM_ENOMEM; NM_ETOOLARGE: above NM__BYTES_MAX. */
+/* A block of nm__block_bytes(want_bytes), of which want_bytes, in whole pages, are granted; or, where a limit leaves no room for that, a smaller
+ * one or less of it, of at least min_bytes. FULL mode. NM_EBUDGET, NM_ENOMEM; NM_ETOOLARGE: above NM__BYTES_MAX. */
 nm_status nm__block_take(nm_scope *owner, size_t min_bytes, size_t want_bytes, nm__block *out);
 /* Grants more of it: at least min_bytes more, as much as there is room for, at most all. Same errors; unchanged then. */
 nm_status nm__block_extend(nm_scope *owner, nm__block *block, size_t min_bytes);

@@ -82,20 +82,21 @@ static nm_status take_what_fits(nm_scope *owner, size_t min_bytes, size_t bytes,
 
 nm_status nm__block_take(nm_scope *owner, size_t min_bytes, size_t want_bytes, nm__block *out) {
     if (min_bytes > NM__BYTES_MAX || want_bytes > NM__BYTES_MAX) return NM_ETOOLARGE;
-    size_t bytes = nm__block_bytes(nm__max(min_bytes, want_bytes));
+    /* Charged are the pages that were asked for, not the power of two that serves them: the rest is the root's slack. */
+    size_t asked = nm__round_up(nm__max(min_bytes, want_bytes), NM__PAGE_BYTES), bytes = nm__block_bytes(asked);
     nm__refusal why;
     nm_status st = NM_EBUDGET;
     for (int round = 0; round < 2; round++) {
         /* First whole; then, where reclaim does not make room for that, smaller. */
-        if (nm__charge(owner, bytes, NM__GRANT_QUIET, &why)) {
+        if (nm__charge(owner, asked, NM__GRANT_QUIET, &why)) {
             void *base;
             st = nm__blocks_take(&owner->root->blocks, bytes, &base);
             if (st == NM_OK) {
-                *out = (nm__block){.base = base, .bytes = bytes, .granted = bytes};
+                *out = (nm__block){.base = base, .bytes = bytes, .granted = asked};
                 nm__settle(owner, NULL);
                 return NM_OK;
             }
-            nm__uncharge(owner, bytes);
+            nm__uncharge(owner, asked);
             if (st != NM_EBUDGET) return st;
             why = (nm__refusal){.at = &owner->root->scope};
         }
@@ -104,7 +105,7 @@ nm_status nm__block_take(nm_scope *owner, size_t min_bytes, size_t want_bytes, n
             return NM_EBUDGET;
         }
         size_t room = nm__room_at(why.at);
-        size_t need = why.at->parent == NULL ? NM__ROOM_FOR_BLOCK(bytes) : bytes;
+        size_t need = why.at->parent == NULL ? NM__ROOM_FOR_BLOCK(bytes) : asked;
         if (round == 0 && nm__reclaim(why.at, need > room ? need - room : need, NULL) == 0) break;
     }
     for (int round = 0; round < NM__GRANT_ROUNDS; round++) {
@@ -115,7 +116,7 @@ nm_status nm__block_take(nm_scope *owner, size_t min_bytes, size_t want_bytes, n
         }
         /* nothing fits: the hook is the last resort */
         size_t least = nm__block_bytes(min_bytes);
-        if (st != NM_EBUDGET || !nm__try_room(owner, least, NULL) ||
+        if (st != NM_EBUDGET || !nm__try_room(owner, nm__round_up(min_bytes, NM__PAGE_BYTES), NULL) ||
             !nm__try_room(&owner->root->scope, NM__ROOM_FOR_BLOCK(least), NULL))
             break;
     }

@@ -165,6 +165,20 @@ static void a_block_is_granted_in_part_to_the_last_16_bytes(void **state) {
     nm_scope_close(a, NULL);
 }
 
+static void a_large_block_is_charged_its_pages_not_its_class(void **state) {
+    (void)state;
+    nm_scope *a = open_child(root, "a", NM_SCOPE_REQUEST, 0, MIB + 200 * KIB);
+    nm__block b;
+    assert_ok(nm__block_take(a, MIB + 100 * KIB + 1, 0, &b));
+    assert_int_equal(b.bytes, 2 * MIB);
+    assert_int_equal(b.granted, MIB + 104 * KIB);
+    assert_int_equal(stats_of(a).granted_bytes, b.granted);
+    assert_int_equal(stats_of(root).granted_bytes, os_counter_committed());
+    nm__block_give(a, &b);
+    assert_int_equal(stats_of(a).granted_bytes, 0);
+    nm_scope_close(a, NULL);
+}
+
 static void sizes_at_the_edge_of_the_type_are_refused(void **state) {
     (void)state;
     nm__block b;
@@ -761,6 +775,7 @@ int main(void) {
         TEST(a_parent_that_is_full_refuses_a_child),
         TEST(bytes_are_charged_to_all_ancestors_and_refused_by_the_tightest),
         TEST(a_block_is_granted_in_part_to_the_last_16_bytes),
+        TEST(a_large_block_is_charged_its_pages_not_its_class),
         TEST(sizes_at_the_edge_of_the_type_are_refused),
         TEST(the_roots_limit_counts_all_that_is_committed),
         TEST(outside_bytes_count_in_every_scope_and_the_root),
