@@ -62,6 +62,14 @@ static void release_slab(nm__blocks *blocks, nm__slab *slab) {
     blocks->ledger.uncharge(blocks->ledger.context, NM__BLOCK_MIN_BYTES);
 }
 
+static void free_piece(nm__blocks *blocks, void *piece, unsigned order) {
+    nm__slab *slab = nm__slab_of(piece);
+    unlink_slab(blocks, slab);
+    nm__slab_give(slab, piece, order);
+    link_slab(blocks, slab);
+    if (slab->taken_leaves == 0) release_slab(blocks, slab);
+}
+
 /* ---- giving back to the system ----------------------------------------------------------------------------------- */
 
 /* False: the system refused, the block is as it was. */
@@ -71,11 +79,7 @@ static bool decommit_block(nm__blocks *blocks, void *block, unsigned order) {
         nm__os_get()->unreserve(block, bytes);
     } else {
         if (!nm__os_get()->decommit(block, bytes)) return false;
-        nm__slab *slab = nm__slab_of(block);
-        unlink_slab(blocks, slab);
-        nm__slab_give(slab, block, order);
-        link_slab(blocks, slab);
-        if (slab->taken_leaves == 0) release_slab(blocks, slab);
+        free_piece(blocks, block, order);
     }
     blocks->ledger.uncharge(blocks->ledger.context, bytes);
     return true;
@@ -194,10 +198,7 @@ static nm_status take_from_slab(nm__blocks *blocks, unsigned order, void **out) 
     void *block = nm__slab_take(slab, order);
     link_slab(blocks, slab);
     if (!commit(block, bytes)) {
-        unlink_slab(blocks, slab);
-        nm__slab_give(slab, block, order);
-        link_slab(blocks, slab);
-        if (slab->taken_leaves == 0) release_slab(blocks, slab);
+        free_piece(blocks, block, order);
         blocks->ledger.uncharge(blocks->ledger.context, bytes);
         return NM_ENOMEM;
     }

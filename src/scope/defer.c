@@ -13,13 +13,6 @@ struct nm__deferred {
 };
 _Static_assert(sizeof(nm__deferred) <= NM__RECORD_BYTES, "deferrals lie in records");
 
-static void lock_if_shared(nm_scope *scope) {
-    if (nm__is_shared(scope)) pthread_mutex_lock(&scope->root->tree);
-}
-static void unlock_if_shared(nm_scope *scope) {
-    if (nm__is_shared(scope)) pthread_mutex_unlock(&scope->root->tree);
-}
-
 static bool append(nm_scope *scope, deferral call) {
     nm__deferred *record = scope->deferred;
     if (record == NULL || record->count == sizeof record->calls / sizeof record->calls[0]) return false;
@@ -30,9 +23,9 @@ static bool append(nm_scope *scope, deferral call) {
 nm_status nm_scope_defer(nm_scope *scope, void (*fn)(void *arg), void *arg) {
     if (scope == NULL || fn == NULL) return NM_EINVAL;
     deferral call = {fn, arg};
-    lock_if_shared(scope);
+    nm__lock_if_shared(scope);
     bool done = append(scope, call);
-    unlock_if_shared(scope);
+    nm__unlock_if_shared(scope);
     if (done) return NM_OK;
     /* The record is taken with no lock held, as it may reclaim; meanwhile others may have found room: then one of the two
      * records stays half empty, which costs nothing but its bytes. */
@@ -40,12 +33,12 @@ nm_status nm_scope_defer(nm_scope *scope, void (*fn)(void *arg), void *arg) {
     nm_status st = nm__record_take(scope, &memory);
     if (st != NM_OK) return st;
     nm__deferred *record = memory;
-    lock_if_shared(scope);
+    nm__lock_if_shared(scope);
     record->older = scope->deferred;
     record->count = 0;
     scope->deferred = record;
     append(scope, call);
-    unlock_if_shared(scope);
+    nm__unlock_if_shared(scope);
     return NM_OK;
 }
 

@@ -21,13 +21,6 @@ struct nm__held {
 };
 _Static_assert(sizeof(nm__held) <= NM__RECORD_BYTES, "notes lie in records");
 
-static void lock_if_shared(nm_scope *scope) {
-    if (nm__is_shared(scope)) pthread_mutex_lock(&scope->root->tree);
-}
-static void unlock_if_shared(nm_scope *scope) {
-    if (nm__is_shared(scope)) pthread_mutex_unlock(&scope->root->tree);
-}
-
 static bool is_stale(const note *n) { return nm_atomic_load(&n->slot->generation, NM_RELAXED) != n->generation; }
 
 static void sweep(nm_scope *scope, nm__held *record) {
@@ -60,22 +53,22 @@ static bool set_aside(nm_scope *scope) {
 }
 
 nm_status nm__hold_prepare(nm_scope *scope, size_t bytes) {
-    lock_if_shared(scope);
+    nm__lock_if_shared(scope);
     if (scope->held_limit != 0) {
         if (bytes > scope->held_limit || scope->held_bytes > scope->held_limit - bytes) sweep_all(scope);
         if (bytes > scope->held_limit || scope->held_bytes > scope->held_limit - bytes) {
-            unlock_if_shared(scope);
+            nm__unlock_if_shared(scope);
             return NM_ECAPACITY;
         }
     }
     scope->held_bytes += bytes;
     bool ready = set_aside(scope);
-    unlock_if_shared(scope);
+    nm__unlock_if_shared(scope);
     if (ready) return NM_OK;
 
     void *memory;
     nm_status st = nm__record_take(scope, &memory);
-    lock_if_shared(scope);
+    nm__lock_if_shared(scope);
     if (st == NM_OK) {
         nm__held *record = memory;
         record->older = scope->held;
@@ -87,24 +80,24 @@ nm_status nm__hold_prepare(nm_scope *scope, size_t bytes) {
     } else {
         scope->held_bytes -= bytes;
     }
-    unlock_if_shared(scope);
+    nm__unlock_if_shared(scope);
     return st;
 }
 
 void nm__hold(nm_scope *scope, nm__slot *slot, uint64_t generation, size_t bytes) {
-    lock_if_shared(scope);
+    nm__lock_if_shared(scope);
     nm__held *record = scope->held;
     while (record->count == NOTES_PER_RECORD)
         record = record->older; /* nm__hold_prepare saw to it that there is room */
     record->notes[record->count++] = (note){slot, generation, bytes};
     scope->held_reserved--;
     scope->held_free--;
-    unlock_if_shared(scope);
+    nm__unlock_if_shared(scope);
 }
 
 void nm__hold_cancel(nm_scope *scope, size_t bytes) {
     nm__held *unused = NULL;
-    lock_if_shared(scope);
+    nm__lock_if_shared(scope);
     scope->held_reserved--;
     scope->held_bytes -= bytes;
     /* A record that was taken for this note alone goes back: a refused call changes nothing. */
@@ -114,7 +107,7 @@ void nm__hold_cancel(nm_scope *scope, size_t bytes) {
         scope->held_chunks--;
         scope->held_free -= (uint32_t)NOTES_PER_RECORD;
     }
-    unlock_if_shared(scope);
+    nm__unlock_if_shared(scope);
     if (unused != NULL) nm__record_give(scope, unused);
 }
 

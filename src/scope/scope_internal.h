@@ -89,6 +89,14 @@ static inline size_t nm__granted(const nm_scope *s) {
 static inline size_t nm__soft_rest(size_t soft) { return soft - soft / NM__SOFT_HEADROOM_SHARE; }
 static inline bool nm__is_shared(const nm_scope *s) { return s->kind <= NM_SCOPE_SERVICE; }
 
+/* For what belongs to the scope's thread, or to all where there is no such thread. */
+static inline void nm__lock_if_shared(nm_scope *s) {
+    if (nm__is_shared(s)) pthread_mutex_lock(&s->root->tree);
+}
+static inline void nm__unlock_if_shared(nm_scope *s) {
+    if (nm__is_shared(s)) pthread_mutex_unlock(&s->root->tree);
+}
+
 /* Rounds of reclaim and retry before a refusal: other threads may take what was made free. */
 #define NM__GRANT_ROUNDS 4
 
