@@ -299,7 +299,7 @@ static void the_budget_holds_at_every_step_of_a_random_mix(void **state) {
     }
 }
 
-#define MIX_BUDGET (TEST_SLOW ? MIB : 4 * MIB)
+#define MIX_BUDGET (TEST_SLOW ? MIB / 2 : 4 * MIB)
 #define MIX_MARGIN (TEST_SLOW ? 0.05 : 0.025) /* fewer entries, more chance */
 
 /* A look-aside run over skewed keys whose values take about four times the budget; the hit ratio of its second half. */
@@ -360,7 +360,7 @@ static void any_entry_up_to_the_budget_fits_by_evicting(void **state) {
         size_t most = 4 * MIB - least + NM__PAGE_BYTES - NM__UNIT_BYTES - sizeof(nm__entry) - 8;
         uint64_t next = 0;
         for (int round = 0; round < 3; round++) {
-            for (int i = 0; i < 60000; i++) assert_ok(put_number(next++, 60));
+            for (int i = 0; i < (TEST_SLOW ? 15000 : 60000); i++) assert_ok(put_number(next++, 60));
             size_t count = nm_cache_count(cache);
             assert_status(put_number(next, most + 1), NM_ETOOLARGE);
             assert_int_equal(nm_cache_count(cache), count);
