@@ -7,6 +7,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+_Static_assert(sizeof(size_t) == 8, "64-bit systems only");
+
 /* No size that the library handles is larger: sums of two never wrap, and the top bits are free for marks. */
 #define NM__BYTES_MAX ((size_t)1 << 56)
 

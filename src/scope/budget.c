@@ -96,8 +96,8 @@ bool nm__root_charge(nm__root *root, size_t bytes, nm__grant_mode mode) {
     if (!add(s, bytes, mode)) {
         size_t limit = ceiling(s, mode), granted = nm__granted(s);
         size_t room = granted < limit ? limit - granted : 0;
-        if (bytes <= room || nm__blocks_trim(&root->blocks, bytes - room) == 0 || !add(s, bytes, mode))
-            if (!add(s, bytes, mode)) return false;
+        if (bytes > room) nm__blocks_trim(&root->blocks, bytes - room);
+        if (!add(s, bytes, mode)) return false;
     }
     nm__note_growth(s);
     return true;
