@@ -144,7 +144,8 @@ static void tear_down(nm_scope *s, nm__leaks *leaks, const char *site) {
 }
 
 static void begin_report(nm__leaks *leaks, const nm_scope *s) {
-    memset(leaks, 0, sizeof *leaks);
+    /* not the sites: a request that leaks nothing shall not pay for a report that nobody reads */
+    memset(&leaks->report, 0, offsetof(nm_leak_report, sites));
     leaks->mode = (nm_leak_mode)s->leak_mode;
     size_t hard = nm_atomic_load(&s->hard, NM_RELAXED);
     leaks->report.hard_bytes = hard != NM__UNLIMITED ? hard : 0;
@@ -183,7 +184,11 @@ size_t nm_scope_close_at(nm_scope *scope, nm_leak_report *report, size_t report_
         if (last) break;
         s = parent;
     }
-    if (report != NULL) nm__struct_write(report, report_bytes, &leaks.report, sizeof leaks.report);
+    if (report != NULL) {
+        size_t filled = leaks.report.site_count;
+        memset(&leaks.report.sites[filled], 0, (NM_LEAK_SITES - filled) * sizeof leaks.report.sites[0]);
+        nm__struct_write(report, report_bytes, &leaks.report, sizeof leaks.report);
+    }
     return leaks.report.leaked_count;
 }
 
