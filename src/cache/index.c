@@ -31,8 +31,8 @@ uint32_t nm__index_find(const nm__index *index, uint32_t hash, const void *key, 
         const nm__entry *e = nm__heap_at(index->heap, offset);
         if (e->hash == hash && e->key_len == key_len) {
             /* A hit moves to the front of its list: its neighbours are fetched while the key, a few lines on, is. */
-            __builtin_prefetch(&nm__heap_at(index->heap, e->node.next)->node, 1);
-            __builtin_prefetch(&nm__heap_at(index->heap, e->node.prev)->node, 1);
+            if (e->node.next != 0) __builtin_prefetch(&nm__heap_at(index->heap, e->node.next)->node, 1);
+            if (e->node.prev != 0) __builtin_prefetch(&nm__heap_at(index->heap, e->node.prev)->node, 1);
             __builtin_prefetch(nm__entry_value(e));
             if (memcmp(nm__entry_key(e), key, key_len) == 0) return offset;
         }
