@@ -25,7 +25,7 @@ static nm_arena *arena;
 static uint16_t *sizes; /* of the work at hand */
 static void **pointers;
 
-static void fail(const char *what) {
+_Noreturn static void fail(const char *what) {
     fprintf(stderr, "arena: %s\n", what);
     exit(1);
 }

@@ -31,6 +31,9 @@ typedef struct nm_arena_options {
     size_t block_bytes;    /* size of the first block, rounded up to a power of two; 4 KiB to 2 MiB; 0 = 4 KiB.
                               Blocks double up to 1 MiB */
     const char *name;      /* copied, cut at 31 bytes; default "" */
+    bool contiguous; /* one range of addresses, reserved for capacity_bytes (which must be given) and committed as it
+                              fills: for one giant growing buffer, which realloc then never copies. Costs system calls */
+    bool secret;     /* wiped when undone: at reset, rewind, realloc and close; kept out of core dumps */
 } nm_arena_options;
 
 #define NM_ARENA_OPTIONS(...) (&(nm_arena_options){.struct_size = sizeof(nm_arena_options), __VA_ARGS__})
@@ -137,6 +140,11 @@ NM_API NM_NODISCARD nm_status nm_arena_rewind(nm_arena *arena, nm_mark mark);
  * the next round, except those taken for one large allocation. O(large allocations + deferrals), O(1) without them. */
 NM_API void nm_arena_reset(nm_arena *arena);
 
+/* Gives the arena to another scope of the same root: all its bytes are charged there, and no longer here. Memory, marks and
+ * deferrals stay as they are. NM_EBUDGET: the new scope has no room (after reclaim). NM_EINVAL: another root, or `to` is
+ * NULL. NM_EBUSY: from a deferred function. Unchanged if not NM_OK. O(blocks + depth). */
+NM_API NM_NODISCARD nm_status nm_arena_move(nm_arena *arena, nm_scope *to);
+
 /* used: what was handed out, padding and marks included; of an allocation with a block of its own, its rounded size. capacity: the most that may be; SIZE_MAX without a limit.
  * granted: what the scope is charged for the arena, kept blocks and header included. O(1). */
 NM_API size_t nm_arena_used(const nm_arena *arena);
@@ -157,16 +165,30 @@ NM_API nm_status nm_arena_status(const nm_arena *arena);
 
 #define NM__ARENA_ALIGN_MAX ((size_t)2 << 20)
 
-NM_API void *nm__arena_alloc_slow(nm_arena *arena, size_t n, size_t align, const char *site);
+/* Memory that is soon handed out is fetched beforehand, as virtual machines with bump allocation do: the store of `ptr`
+ * between the program's stores keeps the processor from seeing that they are in sequence. The address is a hint, of
+ * which no byte need exist. */
+#define NM__PREFETCH_AHEAD(p) __builtin_prefetch((const void *)((uintptr_t)(p) + 2048), 1)
+
+/* What was allocated (NULL: refused), and where ptr belongs now. Both paths end in the one store of ptr, so a compiler keeps
+ * it in a register from one allocation to the next; otherwise each would wait for the store of the one before, 5 cycles. */
+typedef struct nm__arena_piece {
+    void *data;
+    unsigned char *ptr;
+} nm__arena_piece;
+
+NM_API nm__arena_piece nm__arena_alloc_slow(nm_arena *arena, size_t n, size_t align, const char *site);
 NM_API void *nm__arena_refuse(nm_arena *arena, nm_status why);
 
 static inline void *nm_arena_alloc_at(nm_arena *arena, size_t n, const char *site) {
     unsigned char *p = arena->ptr;
     size_t size = (n + (NM_ALIGN - 1)) & ~(size_t)(NM_ALIGN - 1);
+    nm__arena_piece piece = {p, p + size};
     /* size is 0 for n == 0 and where the rounding wrapped: minus one, both are larger than any room */
-    if (NM_UNLIKELY(size - 1 >= (size_t)(arena->end - p))) return nm__arena_alloc_slow(arena, n, NM_ALIGN, site);
-    arena->ptr = p + size;
-    return p;
+    if (NM_UNLIKELY(size - 1 >= (size_t)(arena->end - p))) piece = nm__arena_alloc_slow(arena, n, NM_ALIGN, site);
+    arena->ptr = piece.ptr;
+    NM__PREFETCH_AHEAD(p);
+    return piece.data;
 }
 
 static inline void *nm_arena_alloc_aligned_at(nm_arena *arena, size_t n, size_t align, const char *site) {
@@ -175,9 +197,10 @@ static inline void *nm_arena_alloc_aligned_at(nm_arena *arena, size_t n, size_t 
     size_t size = (n + (NM_ALIGN - 1)) & ~(size_t)(NM_ALIGN - 1);
     size_t room = (size_t)(arena->end - p);
     bool odd = align < NM_ALIGN || align > NM__ARENA_ALIGN_MAX || (align & (align - 1)) != 0;
-    if (NM_UNLIKELY(odd || pad >= room || size - 1 >= room - pad)) return nm__arena_alloc_slow(arena, n, align, site);
-    arena->ptr = p + pad + size;
-    return p + pad;
+    nm__arena_piece piece = {p + pad, p + pad + size};
+    if (NM_UNLIKELY(odd || pad >= room || size - 1 >= room - pad)) piece = nm__arena_alloc_slow(arena, n, align, site);
+    arena->ptr = piece.ptr;
+    return piece.data;
 }
 
 static inline void *nm_arena_zalloc_at(nm_arena *arena, size_t n, const char *site) {

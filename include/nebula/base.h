@@ -37,6 +37,9 @@ extern "C" {
 /* A time to live that does not end. */
 #define NM_TTL_NEVER UINT64_MAX
 
+/* As a root's hard_bytes: what the machine allows, see nm_scope_options. */
+#define NM_BYTES_AUTO SIZE_MAX
+
 /* Bytes of a name that are kept, its final 0 included; a longer name is cut. */
 #define NM_NAME_BYTES 32
 

@@ -43,17 +43,33 @@ typedef enum nm_leak_mode {
  * cache. */
 typedef void nm_pressure_fn(nm_scope *crossed, size_t wanted_bytes, void *context);
 
+/* What a checking run wants to see; see docs/guide/scopes-and-arenas.md. The same words, with commas between them, in the
+ * environment variable NM_DEBUG ("trace,sample=512KiB,fill,quarantine,guard,fail=N") add to what a root's options say. */
+typedef enum nm_debug_flags {
+    NM_DEBUG_TRACE = 1,      /* count every arena allocation by its call site */
+    NM_DEBUG_FILL = 2,       /* fill what is allocated with 0xa5 and what is undone with 0xdd */
+    NM_DEBUG_QUARANTINE = 4, /* keep what is undone out of use and check that nobody writes to it */
+    NM_DEBUG_GUARD = 8,      /* a red zone behind every allocation, checked when it is undone */
+} nm_debug_flags;
+
 typedef struct nm_scope_options {
     size_t struct_size;          /* filled in by NM_SCOPE_OPTIONS and nm_scope_options_init */
     const char *name;            /* copied, cut at 31 bytes; default "" */
     nm_scope_kind kind;          /* see nm_scope_kind */
     nm_leak_mode leak_report;    /* see nm_leak_mode */
     size_t soft_bytes;           /* 0 = none; not above hard_bytes */
-    size_t hard_bytes;           /* 0 = the parent's, without one none; of a root at least NM_ROOT_MIN_BYTES */
+    size_t hard_bytes;           /* 0 = the parent's, without one none; of a root at least NM_ROOT_MIN_BYTES.
+                                    NM_BYTES_AUTO, of a root only: the least of its control group's limits (v2 and v1, of the
+                                    groups above it too) and the physical memory, less an eighth for what is not the library's */
     size_t held_limit_bytes;     /* most that may be leased, pinned or reserved through this scope (the _in functions);
                                     counted, not charged twice; 0 = no limit */
     nm_pressure_fn *on_pressure; /* NULL = none */
     void *context;               /* given to on_pressure */
+    size_t credit_bytes; /* of a process or service scope: bytes that each thread takes from the ancestors ahead of
+                                    need, so that their counters stay quiet; granted, and recalled before any refusal.
+                                    0 = none. Idle request scopes are kept as credit in any case */
+    unsigned debug;      /* nm_debug_flags, for this scope and what is opened below it; 0 = as the parent */
+    size_t sample_bytes; /* count one arena allocation by its site for each so many bytes; 0 = as the parent */
 } nm_scope_options;
 
 /* The smallest hard limit that a root takes. */
@@ -81,6 +97,7 @@ typedef enum nm_leak_kind {
     NM_LEAK_LEASE,       /* a lease still out of a pool that closes, or held by a strict scope */
     NM_LEAK_PIN,         /* an entry still pinned, likewise */
     NM_LEAK_RESERVATION, /* room reserved in a cache, neither committed nor aborted, likewise */
+    NM_LEAK_MALLOC,      /* an allocation of nm_scope_malloc that was not freed */
 } nm_leak_kind;
 
 typedef struct nm_leak_site {
@@ -120,6 +137,13 @@ NM_API size_t nm_scope_close_at(nm_scope *scope, nm_leak_report *report, size_t 
  * too. */
 NM_API void nm_leak_report_print(const nm_leak_report *report, FILE *to);
 
+/* How reports and dumps are written: for people; as one JSON object; in the text exposition format of Prometheus. */
+typedef enum nm_dump_format { NM_DUMP_TEXT = 0, NM_DUMP_JSON, NM_DUMP_PROMETHEUS } nm_dump_format;
+
+/* The report in any of the formats; NM_DUMP_TEXT is what nm_leak_report_print prints.
+ * NM_EINVAL: unknown format, or NULL. NM_ESYSTEM: the file did not take it. */
+NM_API NM_NODISCARD nm_status nm_leak_report_write(const nm_leak_report *report, FILE *to, nm_dump_format format);
+
 /* Changes the limits; 0 means what it means in the options. Reclaims first if the scope is above the new hard limit; if it
  * still is, or the limit is out of range, nothing is changed.
  * NM_EBUSY: still above. NM_EINVAL: soft above hard, or a root below NM_ROOT_MIN_BYTES. Any thread. */
@@ -144,14 +168,18 @@ typedef struct nm_scope_stats {
     uint64_t soft_count;    /* crossings of the soft limit */
     nm_scope_kind kind;
     char name[NM_NAME_BYTES];
+    size_t credit_bytes; /* granted ahead of need: credits of threads and idle request scopes, of all below it */
+    struct {
+        nm_status status;         /* NM_OK: nothing was refused yet */
+        size_t wanted_bytes;      /* what was asked for */
+        char name[NM_NAME_BYTES]; /* the scope whose limit refused; "" if it was the system */
+    } last_refusal;               /* of what was asked of this scope */
 } nm_scope_stats;
 
 /* A snapshot; each value is right, their sum only at a quiet point. Any thread. O(holders below the scope). */
 NM_API void nm_scope_get_stats(const nm_scope *scope, nm_scope_stats *out);
 NM_API void nm_scope_get_stats_sized(const nm_scope *scope, nm_scope_stats *out, size_t out_bytes);
 #define nm_scope_get_stats(scope, out) nm_scope_get_stats_sized(scope, out, sizeof(nm_scope_stats))
-
-typedef enum nm_dump_format { NM_DUMP_TEXT = 0 } nm_dump_format;
 
 /* Writes the tree below `scope`: process, service and session scopes a line each, with what they hold; request and task
  * scopes as a count and a sum. Any thread; scopes are neither opened nor closed meanwhile by others (they wait).
@@ -161,6 +189,44 @@ NM_API NM_NODISCARD nm_status nm_scope_dump(const nm_scope *scope, FILE *to, nm_
 /* Runs fn(arg) when the scope closes, last deferred first, before anything of the scope is torn down.
  * NM_EBUDGET, NM_ENOMEM: no room to note it; nothing is deferred. O(1); a deferral takes 16 bytes, in steps of 256. */
 NM_API NM_NODISCARD nm_status nm_scope_defer(nm_scope *scope, void (*fn)(void *arg), void *arg);
+
+/* Gives back to the system what decay says: idle blocks above the decaying high-water mark of use, credits and idle request
+ * scopes that nobody has used for a period. Returns the nanoseconds until it is worth calling again; UINT64_MAX: nothing
+ * is idle. For an event loop's timer. Optional: a spike goes back by the closes themselves down to 16 MiB or an eighth of
+ * what is granted. Any thread. */
+NM_API uint64_t nm_scope_maintain(nm_scope *root);
+
+/* A descriptor that polls with POLLPRI when the system is short of memory (a trigger on PSI, /proc/pressure/memory or the
+ * control group's own), for an event loop, which then calls nm_scope_reclaim. Made at the first call; the root's, closed with
+ * it. -1: the system has none (errno tells). Any thread. */
+NM_API int nm_scope_pressure_fd(nm_scope *root);
+
+/* The rest of a program's memory: allocations freed one by one, charged to the scope, in its leak report by site; made to be
+ * another library's allocator hooks. 16-aligned, or to `align`, a power of two up to 2 MiB. n == 0 gives a distinct pointer.
+ * realloc of NULL allocates, and leaves p as it is if it is refused; it may be called for a p of this scope only.
+ * NULL: refused, and nm_scope_stats.last_refusal tells why. What is not freed before the scope closes is a leak, and freed.
+ * Each allocation costs 16 bytes beside its own and its rounding to a size class. Any thread, if the scope is shared; else the
+ * scope's, but free may come from any. Cost: O(1) and a lock; the scope is charged for whole blocks, now and then. */
+NM_API NM_NODISCARD NM_ALLOC_SIZE(2) void *nm_scope_malloc(nm_scope *scope, size_t n);
+NM_API NM_NODISCARD NM_ALLOC_SIZE(2) void *nm_scope_malloc_at(nm_scope *scope, size_t n, const char *site);
+NM_API NM_NODISCARD NM_ALLOC_SIZE(2, 3) void *nm_scope_calloc(nm_scope *scope, size_t n, size_t size);
+NM_API NM_NODISCARD NM_ALLOC_SIZE(2, 3) void *nm_scope_calloc_at(nm_scope *scope, size_t n, size_t size,
+                                                                 const char *site);
+NM_API NM_NODISCARD NM_ALLOC_SIZE(3) void *nm_scope_realloc(nm_scope *scope, void *p, size_t n);
+NM_API NM_NODISCARD NM_ALLOC_SIZE(3) void *nm_scope_realloc_at(nm_scope *scope, void *p, size_t n, const char *site);
+NM_API NM_NODISCARD NM_ALLOC_SIZE(3) void *nm_scope_aligned_alloc(nm_scope *scope, size_t align, size_t n);
+NM_API NM_NODISCARD NM_ALLOC_SIZE(3) void *nm_scope_aligned_alloc_at(nm_scope *scope, size_t align, size_t n,
+                                                                     const char *site);
+#define nm_scope_malloc(scope, n)               nm_scope_malloc_at(scope, n, NM_SITE)
+#define nm_scope_calloc(scope, n, size)         nm_scope_calloc_at(scope, n, size, NM_SITE)
+#define nm_scope_realloc(scope, p, n)           nm_scope_realloc_at(scope, p, n, NM_SITE)
+#define nm_scope_aligned_alloc(scope, align, n) nm_scope_aligned_alloc_at(scope, align, n, NM_SITE)
+/* Frees; NULL is ignored. A pointer that is not such an allocation, or was freed already, is misuse where it is found. */
+NM_API void nm_scope_free(void *p);
+NM_API void nm_scope_free_at(void *p, const char *site);
+#define nm_scope_free(p) nm_scope_free_at(p, NM_SITE)
+/* The bytes that p may use: at least what was asked for. NULL: 0. */
+NM_API size_t nm_scope_malloc_size(const void *p);
 
 /* For tests: the n-th grant from now on to the scope or to anything below it is refused, once, with NM_EBUDGET and
  * without reclaim; 0 switches it off. Any thread. */

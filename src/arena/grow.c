@@ -191,14 +191,18 @@ void *nm__arena_refuse(nm_arena *arena, nm_status why) {
     return NULL;
 }
 
-void *nm__arena_alloc_slow(nm_arena *arena, size_t n, size_t align, const char *site) {
-    (void)site;
-    nm__arena *a = nm__arena_of(arena);
-    if (!nm__is_power_of_two(align) || align > NM__ARENA_ALIGN_MAX) return nm__arena_refuse(arena, NM_EINVAL);
-    if (n > NM__BYTES_MAX) return nm__arena_refuse(arena, NM_ETOOLARGE);
+static void *alloc_slow(nm__arena *a, size_t n, size_t align) {
+    if (!nm__is_power_of_two(align) || align > NM__ARENA_ALIGN_MAX) return nm__arena_refuse(&a->face, NM_EINVAL);
+    if (n > NM__BYTES_MAX) return nm__arena_refuse(&a->face, NM_ETOOLARGE);
     unsigned char *p;
     nm_status st = nm__arena_place(a, nm__arena_size(n), nm__max(align, NM_ALIGN), nm__arena_red_zone(a), &p);
-    if (st != NM_OK) return nm__arena_refuse(arena, st);
+    if (st != NM_OK) return nm__arena_refuse(&a->face, st);
     if (a->checked) nm__check_unpoison(p, n);
     return p;
+}
+
+nm__arena_piece nm__arena_alloc_slow(nm_arena *arena, size_t n, size_t align, const char *site) {
+    (void)site;
+    void *data = alloc_slow(nm__arena_of(arena), n, align);
+    return (nm__arena_piece){data, arena->ptr};
 }

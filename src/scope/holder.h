@@ -101,6 +101,11 @@ size_t nm__limit(const nm_scope *owner);
 /* True if both hang on the same root. */
 bool nm__same_root(const nm_scope *a, const nm_scope *b);
 
+/* What a checking run wants to see of the scope: nm_debug_flags; an allocation by its site for so many bytes, 0 = none. */
+#define NM__DEBUG_ALL ((unsigned)(NM_DEBUG_TRACE | NM_DEBUG_FILL | NM_DEBUG_QUARANTINE | NM_DEBUG_GUARD))
+unsigned nm__debug(const nm_scope *scope);
+size_t nm__sample_bytes(const nm_scope *scope);
+
 /* ---- things held by a scope (the _in functions) ------------------------------------------------------------------ */
 
 /* Makes room in `scope` for one more note and checks held_limit_bytes; then notes the slot, which cannot fail. Where the thing

@@ -33,8 +33,8 @@ void nm__leaks_note(nm__leaks *leaks, nm_leak_kind kind, const char *name, size_
 }
 
 static void print_site(const nm_leak_site *s, FILE *to) {
-    static const char *const part[] = {"scope", "pool", "cache", "cache"};
-    static const char *const done[] = {"opened", "leased", "pinned", "reserved"};
+    static const char *const part[] = {"scope", "pool", "cache", "cache", "malloc"};
+    static const char *const done[] = {"opened", "leased", "pinned", "reserved", "allocated"};
     char each[NM__GROUPED_BYTES], quoted[NM_NAME_BYTES + 2];
     snprintf(quoted, sizeof quoted, "\"%s\"", s->name);
     fprintf(to, "  %4zu x %10s  %-5s %-12s %s at %s\n", s->count, nm__grouped(each, s->bytes / s->count), part[s->kind],

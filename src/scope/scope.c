@@ -19,6 +19,7 @@ static nm_status check_limits(const nm_scope *parent, size_t soft, size_t hard) 
 
 static nm_status check_options(const nm_scope *parent, const nm_scope_options *o) {
     if ((unsigned)o->kind > NM_SCOPE_TASK || (unsigned)o->leak_report > NM_LEAKS_OFF) return NM_EINVAL;
+    if (o->debug > NM__DEBUG_ALL || o->sample_bytes > NM__BYTES_MAX) return NM_EINVAL;
     return check_limits(parent, o->soft_bytes, o->hard_bytes);
 }
 
@@ -34,6 +35,8 @@ static void fill_in(nm_scope *s, nm__root *root, nm_scope *parent, const nm_scop
     s->context = o->context;
     s->held_limit = o->held_limit_bytes;
     s->site = site;
+    s->debug = (uint8_t)(o->debug | (parent != NULL ? parent->debug : 0));
+    s->sample_bytes = o->sample_bytes != 0 ? o->sample_bytes : parent != NULL ? parent->sample_bytes : 0;
     nm__name_copy(s->name, o->name);
 }
 
@@ -230,6 +233,9 @@ nm_status nm_scope_set_budget(nm_scope *scope, size_t soft_bytes, size_t hard_by
     nm__settle(scope, NULL);
     return NM_OK;
 }
+
+unsigned nm__debug(const nm_scope *scope) { return scope->debug; }
+size_t nm__sample_bytes(const nm_scope *scope) { return scope->sample_bytes; }
 
 void nm_scope_fail_after(nm_scope *scope, uint64_t n) {
     if (scope != NULL) nm_atomic_store(&scope->fail_after, n, NM_RELAXED);

@@ -40,9 +40,11 @@ struct nm_scope {
     uint8_t kind;
     uint8_t leak_mode;
     bool defers_ran;
+    uint8_t debug; /* nm_debug_flags, the parent's included */
     nm_pressure_fn *on_pressure;
     void *context;
-    const char *site; /* where opened */
+    const char *site;    /* where opened */
+    size_t sample_bytes; /* 0 = no samples */
     /* under the root's tree lock */
     nm_scope *first_child, *next_sibling, *previous_sibling;
     nm__holder *holders; /* newest first */
