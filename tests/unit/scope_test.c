@@ -346,7 +346,7 @@ static void spare_close(nm__holder *holder, nm__leaks *leaks, const char *site) 
     s->bytes = 0;
 }
 static size_t spare_used(const nm__holder *holder) { return ((const spare *)holder)->bytes; }
-static const nm__holder_class spare_class = {"spare", spare_reclaim, spare_close, spare_used};
+static const nm__holder_class spare_class = {"spare", spare_reclaim, spare_close, spare_used, NULL};
 
 static void add_spare(spare *s, nm_scope *scope, size_t bytes, nm__reclaim_rank rank) {
     memset(s, 0, sizeof *s);
