@@ -2,6 +2,7 @@
 /* Finds the process's control groups in the file system and reads their limits. */
 #include "os/limits.h"
 
+#include <errno.h>
 #include <string.h>
 
 #include "base/math.h"
@@ -274,7 +275,9 @@ static int open_trigger(const nm__os *os, const char *path) {
     int file = os->open_file(path);
     /* with its final 0: the kernel ends the text at the last byte it is given */
     if (file < 0 || os->write_file(file, TRIGGER, sizeof TRIGGER)) return file;
+    int error = errno; /* which the caller is to see, not the close's */
     os->close_file(file);
+    errno = error;
     return -1;
 }
 

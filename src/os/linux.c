@@ -111,11 +111,7 @@ static bool write_file(int file, const void *from, size_t bytes) {
     return n >= 0 && (size_t)n == bytes;
 }
 
-static void close_file(int file) {
-    int error = errno; /* of the call that failed, which the caller is to see */
-    close(file);
-    errno = error;
-}
+static void close_file(int file) { close(file); }
 
 const nm__os nm__os_system = {
     .reserve = reserve,
