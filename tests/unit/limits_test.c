@@ -1,13 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-/* NM_BYTES_AUTO and the pressure descriptor, over file trees that the test makes up and over the machine's own. */
-#include <errno.h>
-#include <fcntl.h>
-#include <poll.h>
-#include <pthread.h>
-#include <unistd.h>
-
-#include "nebula/scope.h"
+/* NM_BYTES_AUTO, over files that the test makes up and over the machine's own. */
 #include "os/limits.h"
+
+#include "fake_files.h"
+#include "nebula/scope.h"
 #include "os/os.h"
 #include "testing.h"
 
@@ -16,105 +12,22 @@
 #define GIB       ((size_t)1 << 30)
 #define BYTES_MAX ((size_t)1 << 56) /* what the library takes for more than any machine has */
 
-/* ---- a system made of text --------------------------------------------------------------------------------------- */
-
-typedef struct file {
-    const char *path, *text;
-} file;
-
-enum { FAKE_FILE = 1000, THREADS = 8 }; /* FAKE_FILE: no descriptor that a program of a few files has */
-
-static struct {
-    const file *files; /* up to one without a path */
-    uint64_t physical;
-    uint64_t reads, fail_read;      /* the n-th read is refused; 0 = none */
-    const char *no_open, *no_write; /* paths that are refused */
-    int opened, closed;             /* trigger files */
-    char opened_path[2][256];       /* the last two tries, newest first */
-    char written[64];
-    pthread_mutex_t lock;
-} fake = {.lock = PTHREAD_MUTEX_INITIALIZER};
-
-static const char *text_of(const char *path) {
-    for (const file *f = fake.files; f != NULL && f->path != NULL; f++)
-        if (strcmp(f->path, path) == 0) return f->text;
-    return NULL;
-}
-
-static ptrdiff_t fake_read(const char *path, uint64_t offset, char *out, size_t bytes) {
-    if (++fake.reads == fake.fail_read) return -1;
-    const char *text = text_of(path);
-    size_t length = text != NULL ? strlen(text) : 0;
-    if (offset >= length) return 0;
-    size_t got = length - offset < bytes ? length - offset : bytes;
-    memcpy(out, text + offset, got);
-    return (ptrdiff_t)got;
-}
-
-static uint64_t fake_physical(void) { return fake.physical; }
-
-static int fake_open(const char *path) {
-    pthread_mutex_lock(&fake.lock);
-    memcpy(fake.opened_path[1], fake.opened_path[0], sizeof fake.opened_path[0]);
-    snprintf(fake.opened_path[0], sizeof fake.opened_path[0], "%s", path);
-    int got = -1;
-    errno = EACCES;
-    if (text_of(path) == NULL)
-        errno = ENOENT;
-    else if (fake.no_open == NULL || strcmp(fake.no_open, path) != 0)
-        got = FAKE_FILE + fake.opened++;
-    pthread_mutex_unlock(&fake.lock);
-    return got;
-}
-
-static bool fake_write(int fd, const void *from, size_t bytes) {
-    assert_int_equal(fd, FAKE_FILE + fake.opened - 1);
-    errno = EOPNOTSUPP;
-    if (fake.no_write != NULL && strcmp(fake.no_write, fake.opened_path[0]) == 0) return false;
-    assert_true(bytes <= sizeof fake.written);
-    memcpy(fake.written, from, bytes);
-    assert_int_equal(fake.written[bytes - 1], 0);
-    return true;
-}
-
-static void fake_close(int fd) {
-    assert_true(fd >= FAKE_FILE && fd < FAKE_FILE + fake.opened);
-    fake.closed++;
-    errno = 0;
-}
-
-static void set_files(const file *files, uint64_t physical) {
-    static nm__os table;
-    table = nm__os_system;
-    table.read_file = fake_read;
-    table.physical_bytes = fake_physical;
-    table.open_file = fake_open;
-    table.write_file = fake_write;
-    table.close_file = fake_close;
-    nm__os_replace(&table);
-    fake.files = files;
-    fake.physical = physical;
-    fake.reads = fake.fail_read = 0;
-    fake.no_open = fake.no_write = NULL;
-    fake.opened = fake.closed = 0;
-}
-
 static int reset(void **state) {
     (void)state;
-    nm__os_replace(NULL);
+    fake_files_remove();
     return 0;
 }
 
-static size_t limit_of(const file *files, uint64_t physical) {
-    set_files(files, physical);
+static size_t limit_of(const fake_file *files, uint64_t physical) {
+    fake_files_install(files, physical);
     size_t bytes = 1;
     assert_true(nm__memory_limit(&bytes));
     return bytes;
 }
 
 /* The hard limit of a root that asks for NM_BYTES_AUTO. */
-static size_t auto_of(const file *files, uint64_t physical) {
-    set_files(files, physical);
+static size_t auto_of(const fake_file *files, uint64_t physical) {
+    fake_files_install(files, physical);
     nm_scope *root;
     assert_ok(nm_scope_open(&root, NULL, NM_SCOPE_OPTIONS(.hard_bytes = NM_BYTES_AUTO)));
     nm_scope_stats st;
@@ -122,16 +35,6 @@ static size_t auto_of(const file *files, uint64_t physical) {
     nm_scope_close(root, NULL);
     return st.hard_bytes;
 }
-
-#define FILES(...) ((const file[]){__VA_ARGS__, {NULL, NULL}})
-
-#define ROOT_MOUNT "27 1 254:0 / / rw,relatime - ext4 /dev/vda rw\n"
-#define V2_MOUNT   "31 23 0:28 / /sys/fs/cgroup rw,nosuid shared:9 - cgroup2 cgroup2 rw,nsdelegate\n"
-#define V1_MOUNTS                                                                                                      \
-    "32 31 0:29 / /sys/fs/cgroup/cpu,cpuacct rw - cgroup cgroup rw,cpu,cpuacct\n"                                      \
-    "35 31 0:32 / /sys/fs/cgroup/memory rw,relatime - cgroup cgroup rw,memory\n"
-#define CGROUP "/proc/self/cgroup"
-#define MOUNTS "/proc/self/mountinfo"
 
 /* ---- numbers ----------------------------------------------------------------------------------------------------- */
 
@@ -257,9 +160,9 @@ static void v2_takes_the_least_of_max_and_high_on_the_way_up(void **state) {
     enum { COUNT = sizeof names / sizeof names[0] };
     /* each of them in turn is the least, the others are more or "max" */
     for (int least = 0; least < COUNT; least++) {
-        file files[COUNT + 3] = {{CGROUP, "0::/a/b c\n"}, {MOUNTS, ROOT_MOUNT V2_MOUNT}};
+        fake_file files[COUNT + 3] = {{CGROUP, "0::/a/b c\n"}, {MOUNTS, ROOT_MOUNT V2_MOUNT}};
         for (int i = 0; i < COUNT; i++)
-            files[2 + i] = (file){names[i], i == least ? "104857600\n" : i % 2 == 0 ? "209715200\n" : "max\n"};
+            files[2 + i] = (fake_file){names[i], i == least ? "104857600\n" : i % 2 == 0 ? "209715200\n" : "max\n"};
         assert_int_equal(limit_of(files, 8 * GIB), 100 * MIB);
         assert_int_equal(auto_of(files, 8 * GIB), 100 * MIB - 100 * MIB / 8);
     }
@@ -267,8 +170,8 @@ static void v2_takes_the_least_of_max_and_high_on_the_way_up(void **state) {
 
 static void v2_without_a_limit_gives_the_physical_memory(void **state) {
     (void)state;
-    const file *files = FILES({CGROUP, "0::/a\n"}, {MOUNTS, ROOT_MOUNT V2_MOUNT},
-                              {"/sys/fs/cgroup/a/memory.max", "max\n"}, {"/sys/fs/cgroup/a/memory.high", "max\n"});
+    const fake_file *files = FILES({CGROUP, "0::/a\n"}, {MOUNTS, ROOT_MOUNT V2_MOUNT},
+                                   {"/sys/fs/cgroup/a/memory.max", "max\n"}, {"/sys/fs/cgroup/a/memory.high", "max\n"});
     assert_int_equal(limit_of(files, 8 * GIB), 8 * GIB);
     assert_int_equal(auto_of(files, 8 * GIB), 7 * GIB);
     /* and where the limit is more than there is, too */
@@ -278,7 +181,7 @@ static void v2_without_a_limit_gives_the_physical_memory(void **state) {
 
 static void groups_beside_and_below_do_not_count(void **state) {
     (void)state;
-    const file *files =
+    const fake_file *files =
         FILES({CGROUP, "0::/a/b\n"}, {MOUNTS, V2_MOUNT}, {"/sys/fs/cgroup/a/b/memory.max", "1073741824\n"},
               {"/sys/fs/cgroup/a/b/c/memory.max", "1048576\n"}, {"/sys/fs/cgroup/x/memory.max", "1048576\n"},
               {"/sys/fs/memory.max", "1048576\n"}, {"/memory.max", "1048576\n"});
@@ -290,16 +193,16 @@ static void v1_takes_the_least_on_the_way_up(void **state) {
     const char *groups = "9:name=systemd:/s\n4:memory:/a/b\n3:cpu,cpuacct:/c\n";
     const char *none = "9223372036854771712\n", *some = "67108864\n";
     for (int least = 0; least < 3; least++) {
-        const file *files = FILES({CGROUP, groups}, {MOUNTS, ROOT_MOUNT V1_MOUNTS},
-                                  {"/sys/fs/cgroup/memory/memory.limit_in_bytes", least == 0 ? some : none},
-                                  {"/sys/fs/cgroup/memory/a/memory.limit_in_bytes", least == 1 ? some : none},
-                                  {"/sys/fs/cgroup/memory/a/b/memory.limit_in_bytes", least == 2 ? some : none});
+        const fake_file *files = FILES({CGROUP, groups}, {MOUNTS, ROOT_MOUNT V1_MOUNTS},
+                                       {"/sys/fs/cgroup/memory/memory.limit_in_bytes", least == 0 ? some : none},
+                                       {"/sys/fs/cgroup/memory/a/memory.limit_in_bytes", least == 1 ? some : none},
+                                       {"/sys/fs/cgroup/memory/a/b/memory.limit_in_bytes", least == 2 ? some : none});
         assert_int_equal(limit_of(files, 8 * GIB), 64 * MIB);
     }
-    const file *files =
+    const fake_file *files =
         FILES({CGROUP, groups}, {MOUNTS, V1_MOUNTS}, {"/sys/fs/cgroup/memory/a/b/memory.limit_in_bytes", none});
     assert_int_equal(limit_of(files, 8 * GIB), 8 * GIB);
-    set_files(files, 0);
+    fake_files_install(files, 0);
     size_t bytes;
     assert_false(nm__memory_limit(&bytes));
 }
@@ -309,7 +212,7 @@ static void hybrid_takes_the_hierarchy_that_counts_memory(void **state) {
     /* the second version is mounted beside, without memory; both path lines differ */
     const char *groups = "4:memory:/svc\n1:name=systemd:/init\n0::/init\n";
     const char *mounts = ROOT_MOUNT V1_MOUNTS "41 31 0:38 / /sys/fs/cgroup/unified rw - cgroup2 cgroup2 rw\n";
-    const file *files =
+    const fake_file *files =
         FILES({CGROUP, groups}, {MOUNTS, mounts}, {"/sys/fs/cgroup/unified/init/cgroup.controllers", "cpu\n"},
               {"/sys/fs/cgroup/memory/svc/memory.limit_in_bytes", "67108864\n"});
     assert_int_equal(limit_of(files, 8 * GIB), 64 * MIB);
@@ -324,10 +227,10 @@ static void a_container_sees_its_groups_from_its_own_on(void **state) {
     (void)state;
     /* without a name space of its own: the path is the host's, the mount begins at the container's group */
     const char *mount = "700 690 0:32 /docker/abc /sys/fs/cgroup/memory ro master:11 - cgroup cgroup rw,memory\n";
-    const file *files = FILES({CGROUP, "4:memory:/docker/abc/inner\n"}, {MOUNTS, mount},
-                              {"/sys/fs/cgroup/memory/memory.limit_in_bytes", "67108864\n"},
-                              {"/sys/fs/cgroup/memory/inner/memory.limit_in_bytes", "134217728\n"},
-                              {"/sys/fs/cgroup/memory/docker/abc/memory.limit_in_bytes", "1048576\n"});
+    const fake_file *files = FILES({CGROUP, "4:memory:/docker/abc/inner\n"}, {MOUNTS, mount},
+                                   {"/sys/fs/cgroup/memory/memory.limit_in_bytes", "67108864\n"},
+                                   {"/sys/fs/cgroup/memory/inner/memory.limit_in_bytes", "134217728\n"},
+                                   {"/sys/fs/cgroup/memory/docker/abc/memory.limit_in_bytes", "1048576\n"});
     assert_int_equal(limit_of(files, 8 * GIB), 64 * MIB);
     /* with one: the path is "/" */
     files = FILES({CGROUP, "0::/\n"}, {MOUNTS, V2_MOUNT}, {"/sys/fs/cgroup/memory.max", "67108864\n"});
@@ -350,16 +253,16 @@ static void of_several_mounts_the_one_that_shows_most_is_read(void **state) {
     for (int i = 0; i < 3; i++) {
         char mounts[512];
         snprintf(mounts, sizeof mounts, "%s%s%s", order[i][0], order[i][1], order[i][2]);
-        const file *files = FILES({CGROUP, "0::/a/b/c\n"}, {MOUNTS, mounts}, {"/wide/memory.max", "67108864\n"},
-                                  {"/narrow/memory.max", "134217728\n"}, {"/elsewhere/memory.max", "1048576\n"});
+        const fake_file *files = FILES({CGROUP, "0::/a/b/c\n"}, {MOUNTS, mounts}, {"/wide/memory.max", "67108864\n"},
+                                       {"/narrow/memory.max", "134217728\n"}, {"/elsewhere/memory.max", "1048576\n"});
         assert_int_equal(limit_of(files, 8 * GIB), 64 * MIB);
     }
 }
 
 static void a_hierarchy_at_the_top_of_all_files_is_found(void **state) {
     (void)state;
-    const file *files = FILES({CGROUP, "0::/a\n"}, {MOUNTS, "1 2 0:3 / / rw - cgroup2 c rw\n"},
-                              {"/a/memory.max", "max\n"}, {"/memory.high", "67108864\n"});
+    const fake_file *files = FILES({CGROUP, "0::/a\n"}, {MOUNTS, "1 2 0:3 / / rw - cgroup2 c rw\n"},
+                                   {"/a/memory.max", "max\n"}, {"/memory.high", "67108864\n"});
     assert_int_equal(limit_of(files, 8 * GIB), 64 * MIB);
     files = FILES({CGROUP, "0::/\n"}, {MOUNTS, "1 2 0:3 / / rw - cgroup2 c rw\n"}, {"/memory.max", "67108864\n"});
     assert_int_equal(limit_of(files, 8 * GIB), 64 * MIB);
@@ -367,14 +270,14 @@ static void a_hierarchy_at_the_top_of_all_files_is_found(void **state) {
 
 static void escaped_mount_points_and_missing_newlines_are_read(void **state) {
     (void)state;
-    const file *files = FILES({CGROUP, "0::/a"}, {MOUNTS, "1 2 0:3 / /my\\040groups rw - cgroup2 c rw"},
-                              {"/my groups/a/memory.max", "67108864"});
+    const fake_file *files = FILES({CGROUP, "0::/a"}, {MOUNTS, "1 2 0:3 / /my\\040groups rw - cgroup2 c rw"},
+                                   {"/my groups/a/memory.max", "67108864"});
     assert_int_equal(limit_of(files, 8 * GIB), 64 * MIB);
 }
 
 static void a_removed_group_leaves_those_above_it(void **state) {
     (void)state;
-    const file *files =
+    const fake_file *files =
         FILES({CGROUP, "0::/a/b (deleted)\n"}, {MOUNTS, V2_MOUNT}, {"/sys/fs/cgroup/a/memory.max", "67108864\n"});
     assert_int_equal(limit_of(files, 8 * GIB), 64 * MIB);
 }
@@ -391,12 +294,12 @@ static void without_any_file_it_is_the_physical_memory(void **state) {
 
 static void without_anything_it_is_refused(void **state) {
     (void)state;
-    set_files(NULL, 0);
+    fake_files_install(NULL, 0);
     nm_scope *root = (nm_scope *)&fake;
     assert_status(nm_scope_open(&root, NULL, NM_SCOPE_OPTIONS(.hard_bytes = NM_BYTES_AUTO)), NM_ESYSTEM);
     assert_null(root);
     /* a limit without the physical memory is enough */
-    const file *files = FILES({CGROUP, "0::/\n"}, {MOUNTS, V2_MOUNT}, {"/sys/fs/cgroup/memory.max", "67108864\n"});
+    const fake_file *files = FILES({CGROUP, "0::/\n"}, {MOUNTS, V2_MOUNT}, {"/sys/fs/cgroup/memory.max", "67108864\n"});
     assert_int_equal(auto_of(files, 0), 56 * MIB);
 }
 
@@ -417,7 +320,8 @@ static void extreme_values_are_bounded(void **state) {
         {"max\n", (uint64_t)1 << 63, (BYTES_MAX) / 8 * 7},
     };
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
-        const file *files = FILES({CGROUP, "0::/\n"}, {MOUNTS, V2_MOUNT}, {"/sys/fs/cgroup/memory.max", cases[i].max});
+        const fake_file *files =
+            FILES({CGROUP, "0::/\n"}, {MOUNTS, V2_MOUNT}, {"/sys/fs/cgroup/memory.max", cases[i].max});
         assert_int_equal(auto_of(files, cases[i].physical), cases[i].hard);
     }
 }
@@ -443,7 +347,7 @@ static void long_lines_are_skipped_and_what_follows_is_read(void **state) {
             *p = 0;
             for (int cut = 0; cut < 2; cut++) {
                 if (cut == 1) p[-1] = 0;
-                const file *files =
+                const fake_file *files =
                     FILES({CGROUP, "0::/\n"}, {MOUNTS, text}, {"/sys/fs/cgroup/memory.max", "67108864\n"});
                 assert_int_equal(limit_of(files, 8 * GIB), 64 * MIB);
             }
@@ -461,7 +365,7 @@ static void thousands_of_mounts_are_read_to_the_end(void **state) {
         p += sprintf(p, "%d 1 0:%d /%.*s /mnt/%d rw shared:%d - ext4 /dev/x rw\n", i, i, i % 37,
                      "0123456789012345678901234567890123456789", i, i);
     sprintf(p, "%s", V2_MOUNT);
-    const file *files = FILES({CGROUP, "0::/a\n"}, {MOUNTS, text}, {"/sys/fs/cgroup/a/memory.max", "67108864\n"});
+    const fake_file *files = FILES({CGROUP, "0::/a\n"}, {MOUNTS, text}, {"/sys/fs/cgroup/a/memory.max", "67108864\n"});
     assert_int_equal(limit_of(files, 8 * GIB), 64 * MIB);
     free(text);
 }
@@ -475,7 +379,7 @@ static void paths_that_are_too_long_are_left_out(void **state) {
         strcpy(group + 4 + length, "\n");
         memset(path + 15, 'g', length);
         strcpy(path + 15 + length, "/memory.max");
-        const file *files = FILES({CGROUP, group}, {MOUNTS, V2_MOUNT}, {path, "67108864\n"});
+        const fake_file *files = FILES({CGROUP, group}, {MOUNTS, V2_MOUNT}, {path, "67108864\n"});
         bool fits = 15 + length < 4096;
         assert_int_equal(limit_of(files, 8 * GIB), fits ? 64 * MIB : 8 * GIB);
     }
@@ -496,8 +400,9 @@ static void damaged_files_give_no_nonsense(void **state) {
         }
         if (i % 3 == 0) g[test_below(&seed, sizeof g)] = 0;
         if (i % 5 == 0) m[test_below(&seed, sizeof m)] = 0;
-        const file *files = FILES({CGROUP, g}, {MOUNTS, m}, {"/sys/fs/cgroup/memory/a/memory.limit_in_bytes", value},
-                                  {"/sys/fs/cgroup/c/memory.max", value});
+        const fake_file *files =
+            FILES({CGROUP, g}, {MOUNTS, m}, {"/sys/fs/cgroup/memory/a/memory.limit_in_bytes", value},
+                  {"/sys/fs/cgroup/c/memory.max", value});
         size_t limit = limit_of(files, 8 * GIB);
         assert_true(limit == 64 * MIB || limit == 8 * GIB);
     }
@@ -505,15 +410,15 @@ static void damaged_files_give_no_nonsense(void **state) {
 
 static void a_system_without_means_to_look_is_not_a_system_without_limits(void **state) {
     (void)state;
-    const file *files = FILES({CGROUP, "4:memory:/a\n0::/b\n"}, {MOUNTS, V1_MOUNTS V2_MOUNT},
-                              {"/sys/fs/cgroup/memory/a/memory.limit_in_bytes", "67108864\n"},
-                              {"/sys/fs/cgroup/b/memory.max", "134217728\n"});
+    const fake_file *files = FILES({CGROUP, "4:memory:/a\n0::/b\n"}, {MOUNTS, V1_MOUNTS V2_MOUNT},
+                                   {"/sys/fs/cgroup/memory/a/memory.limit_in_bytes", "67108864\n"},
+                                   {"/sys/fs/cgroup/b/memory.max", "134217728\n"});
     nm_scope *root;
-    set_files(files, 8 * GIB);
+    fake_files_install(files, 8 * GIB);
     assert_ok(nm_scope_open(&root, NULL, NM_SCOPE_OPTIONS(.hard_bytes = 128 * MIB)));
     uint64_t n = 1;
     for (;; n++) {
-        set_files(files, 8 * GIB);
+        fake_files_install(files, 8 * GIB);
         fake.fail_read = n;
         nm_status st = nm_scope_set_budget(root, MIB, NM_BYTES_AUTO);
         if (fake.reads < n) break;
@@ -523,7 +428,7 @@ static void a_system_without_means_to_look_is_not_a_system_without_limits(void *
         assert_int_equal(unchanged.hard_bytes, 128 * MIB);
         assert_int_equal(unchanged.soft_bytes, 0);
         nm_scope *other;
-        set_files(files, 8 * GIB);
+        fake_files_install(files, 8 * GIB);
         fake.fail_read = n;
         assert_status(nm_scope_open(&other, NULL, NM_SCOPE_OPTIONS(.hard_bytes = NM_BYTES_AUTO)), NM_ESYSTEM);
         assert_null(other);
@@ -536,7 +441,7 @@ static void a_system_without_means_to_look_is_not_a_system_without_limits(void *
 
 static void only_a_root_takes_it_and_only_as_its_hard_limit(void **state) {
     (void)state;
-    set_files(NULL, GIB);
+    fake_files_install(NULL, GIB);
     nm_scope *root, *child;
     assert_status(nm_scope_open(&root, NULL, NM_SCOPE_OPTIONS(.soft_bytes = NM_BYTES_AUTO)), NM_EINVAL);
     assert_status(
@@ -556,7 +461,7 @@ static void only_a_root_takes_it_and_only_as_its_hard_limit(void **state) {
 
 static void a_soft_limit_may_not_be_above_what_was_found(void **state) {
     (void)state;
-    set_files(NULL, 64 * MIB);
+    fake_files_install(NULL, 64 * MIB);
     nm_scope *root;
     assert_status(nm_scope_open(&root, NULL, NM_SCOPE_OPTIONS(.soft_bytes = 56 * MIB + 1, .hard_bytes = NM_BYTES_AUTO)),
                   NM_EINVAL);
@@ -570,11 +475,12 @@ static void set_budget_reads_again(void **state) {
     (void)state;
     nm_scope *root;
     nm_scope_stats st;
-    set_files(FILES({CGROUP, "0::/\n"}, {MOUNTS, V2_MOUNT}, {"/sys/fs/cgroup/memory.max", "67108864\n"}), GIB);
+    fake_files_install(FILES({CGROUP, "0::/\n"}, {MOUNTS, V2_MOUNT}, {"/sys/fs/cgroup/memory.max", "67108864\n"}), GIB);
     assert_ok(nm_scope_open(&root, NULL, NM_SCOPE_OPTIONS(.hard_bytes = NM_BYTES_AUTO)));
     nm_scope_get_stats(root, &st);
     assert_int_equal(st.hard_bytes, 56 * MIB);
-    set_files(FILES({CGROUP, "0::/\n"}, {MOUNTS, V2_MOUNT}, {"/sys/fs/cgroup/memory.max", "134217728\n"}), GIB);
+    fake_files_install(FILES({CGROUP, "0::/\n"}, {MOUNTS, V2_MOUNT}, {"/sys/fs/cgroup/memory.max", "134217728\n"}),
+                       GIB);
     nm_scope_get_stats(root, &st);
     assert_int_equal(st.hard_bytes, 56 * MIB); /* not by itself */
     assert_ok(nm_scope_set_budget(root, 4 * MIB, NM_BYTES_AUTO));
@@ -582,148 +488,6 @@ static void set_budget_reads_again(void **state) {
     assert_int_equal(st.hard_bytes, 112 * MIB);
     assert_int_equal(st.soft_bytes, 4 * MIB);
     nm_scope_close(root, NULL);
-}
-
-/* ---- pressure ---------------------------------------------------------------------------------------------------- */
-
-#define OWN       "/sys/fs/cgroup/a/memory.pressure"
-#define SYSTEM    "/proc/pressure/memory"
-#define TREE(...) FILES({CGROUP, "4:memory:/x\n0::/a\n"}, {MOUNTS, V1_MOUNTS V2_MOUNT}, __VA_ARGS__)
-
-static nm_scope *open_fake_root(const file *files) {
-    nm_scope *root;
-    set_files(files, GIB);
-    assert_ok(nm_scope_open(&root, NULL, NULL));
-    return root;
-}
-
-static void the_groups_own_pressure_comes_first(void **state) {
-    (void)state;
-    nm_scope *root = open_fake_root(TREE({OWN, ""}, {SYSTEM, ""}));
-    assert_int_equal(fake.opened, 0); /* nobody asked */
-    int fd = nm_scope_pressure_fd(root);
-    assert_int_equal(fd, FAKE_FILE);
-    assert_string_equal(fake.opened_path[0], OWN);
-    unsigned stall, window;
-    char end;
-    assert_int_equal(sscanf(fake.written, "some %u %u%c", &stall, &window, &end), 2);
-    assert_int_equal(window % 2000000, 0);
-    assert_true(stall > 0 && stall < window);
-    assert_int_equal(nm_scope_pressure_fd(root), fd);
-    assert_int_equal(fake.opened, 1);
-    assert_int_equal(fake.closed, 0);
-    nm_scope_close(root, NULL);
-    assert_int_equal(fake.closed, 1);
-}
-
-static void each_root_has_its_own(void **state) {
-    (void)state;
-    nm_scope *first = open_fake_root(TREE({OWN, ""})), *second;
-    assert_ok(nm_scope_open(&second, NULL, NULL));
-    int fd = nm_scope_pressure_fd(first);
-    assert_int_not_equal(fd, nm_scope_pressure_fd(second));
-    nm_scope_close(first, NULL);
-    assert_int_equal(fake.closed, 1);
-    nm_scope_close(second, NULL);
-    assert_int_equal(fake.closed, 2);
-}
-
-static void a_root_that_nobody_asked_closes_nothing(void **state) {
-    (void)state;
-    nm_scope_close(open_fake_root(TREE({OWN, ""})), NULL);
-    assert_int_equal(fake.closed, 0);
-}
-
-static void the_systems_pressure_is_next(void **state) {
-    (void)state;
-    const file *trees[] = {TREE({SYSTEM, ""}), TREE({OWN, ""}, {SYSTEM, ""}), TREE({OWN, ""}, {SYSTEM, ""}),
-                           FILES({SYSTEM, ""})};
-    for (int i = 0; i < 4; i++) { /* not there; not to be opened; not to be written; no groups at all */
-        nm_scope *root = open_fake_root(trees[i]);
-        fake.no_open = i == 1 ? OWN : NULL;
-        fake.no_write = i == 2 ? OWN : NULL;
-        assert_true(nm_scope_pressure_fd(root) >= 0);
-        assert_string_equal(fake.opened_path[0], SYSTEM);
-        if (i < 3) assert_string_equal(fake.opened_path[1], OWN);
-        assert_int_equal(fake.opened - fake.closed, 1);
-        nm_scope_close(root, NULL);
-        assert_int_equal(fake.opened, fake.closed);
-    }
-}
-
-static void where_there_is_none_errno_tells_and_later_it_may_come(void **state) {
-    (void)state;
-    nm_scope *root = open_fake_root(TREE({"/x", ""}));
-    errno = 0;
-    assert_int_equal(nm_scope_pressure_fd(root), -1);
-    assert_int_equal(errno, ENOENT);
-    set_files(TREE({SYSTEM, ""}), GIB);
-    fake.no_open = SYSTEM;
-    assert_int_equal(nm_scope_pressure_fd(root), -1);
-    assert_int_equal(errno, EACCES);
-    fake.no_open = NULL;
-    fake.no_write = SYSTEM;
-    assert_int_equal(nm_scope_pressure_fd(root), -1);
-    assert_int_equal(errno, EOPNOTSUPP); /* of the write, not of the close that followed */
-    assert_int_equal(fake.opened, fake.closed);
-    fake.no_write = NULL;
-    assert_true(nm_scope_pressure_fd(root) >= 0);
-    nm_scope_close(root, NULL);
-    assert_int_equal(fake.opened, fake.closed);
-}
-
-static void unread_groups_leave_the_systems_pressure(void **state) {
-    (void)state;
-    for (uint64_t n = 1;; n++) {
-        nm_scope *root = open_fake_root(TREE({OWN, ""}, {SYSTEM, ""}));
-        fake.fail_read = n;
-        assert_true(nm_scope_pressure_fd(root) >= 0);
-        bool came = fake.reads >= n;
-        assert_string_equal(fake.opened_path[0], came ? SYSTEM : OWN);
-        nm_scope_close(root, NULL);
-        if (!came) break;
-    }
-}
-
-static void what_is_no_root_has_none(void **state) {
-    (void)state;
-    nm_scope *root = open_fake_root(TREE({OWN, ""})), *child;
-    assert_ok(nm_scope_open(&child, root, NULL));
-    errno = 0;
-    assert_int_equal(nm_scope_pressure_fd(child), -1);
-    assert_int_equal(errno, EINVAL);
-    errno = 0;
-    assert_int_equal(nm_scope_pressure_fd(NULL), -1);
-    assert_int_equal(errno, EINVAL);
-    assert_int_equal(fake.opened, 0);
-    nm_scope_close(child, NULL);
-    nm_scope_close(root, NULL);
-}
-
-static pthread_barrier_t start;
-
-static void *ask(void *root) {
-    pthread_barrier_wait(&start);
-    return (void *)(intptr_t)nm_scope_pressure_fd(root);
-}
-
-static void threads_that_race_share_one(void **state) {
-    (void)state;
-    for (int round = 0; round < (TEST_SLOW ? 50 : 500); round++) {
-        nm_scope *root = open_fake_root(TREE({OWN, ""}));
-        pthread_t threads[THREADS];
-        pthread_barrier_init(&start, NULL, THREADS);
-        for (int i = 0; i < THREADS; i++) assert_int_equal(pthread_create(&threads[i], NULL, ask, root), 0);
-        for (int i = 0; i < THREADS; i++) {
-            void *fd;
-            pthread_join(threads[i], &fd);
-            assert_int_equal((intptr_t)fd, FAKE_FILE);
-        }
-        pthread_barrier_destroy(&start);
-        assert_int_equal(fake.opened, 1);
-        nm_scope_close(root, NULL);
-        assert_int_equal(fake.closed, 1);
-    }
 }
 
 /* ---- this machine ------------------------------------------------------------------------------------------------ */
@@ -768,28 +532,6 @@ static void the_systems_files_are_read_in_pieces(void **state) {
     assert_int_equal(nm__os_system.read_file("/proc/self", 0, whole, sizeof whole), 0);
 }
 
-static void this_machines_pressure_can_be_polled(void **state) {
-    (void)state;
-    nm_scope *root;
-    assert_ok(nm_scope_open(&root, NULL, NULL));
-    int fd = nm_scope_pressure_fd(root);
-    if (fd < 0) {
-        print_message("  skipped: no pressure descriptor here: %s\n", strerror(errno));
-        nm_scope_close(root, NULL);
-        skip();
-    }
-    assert_int_equal(nm_scope_pressure_fd(root), fd);
-    assert_true((fcntl(fd, F_GETFD) & FD_CLOEXEC) != 0);
-    assert_true((fcntl(fd, F_GETFL) & O_NONBLOCK) != 0);
-    /* POLLERR would say that the trigger is gone */
-    struct pollfd p = {.fd = fd, .events = POLLPRI};
-    assert_true(poll(&p, 1, 0) >= 0);
-    assert_int_equal(p.revents & (POLLERR | POLLNVAL | POLLHUP), 0);
-    nm_scope_close(root, NULL);
-    assert_int_equal(fcntl(fd, F_GETFD), -1);
-    assert_int_equal(errno, EBADF);
-}
-
 #define RESET(test) cmocka_unit_test_teardown(test, reset)
 
 int main(void) {
@@ -819,17 +561,8 @@ int main(void) {
         RESET(only_a_root_takes_it_and_only_as_its_hard_limit),
         RESET(a_soft_limit_may_not_be_above_what_was_found),
         RESET(set_budget_reads_again),
-        RESET(the_groups_own_pressure_comes_first),
-        RESET(each_root_has_its_own),
-        RESET(a_root_that_nobody_asked_closes_nothing),
-        RESET(the_systems_pressure_is_next),
-        RESET(where_there_is_none_errno_tells_and_later_it_may_come),
-        RESET(unread_groups_leave_the_systems_pressure),
-        RESET(what_is_no_root_has_none),
-        RESET(threads_that_race_share_one),
         RESET(this_machine_gives_a_limit_within_its_memory),
         RESET(the_systems_files_are_read_in_pieces),
-        RESET(this_machines_pressure_can_be_polled),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
