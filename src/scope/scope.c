@@ -73,6 +73,7 @@ static nm_status open_root(nm_scope **out, const nm_scope_options *o, const char
     pthread_mutex_init(&root->tree, NULL);
     pthread_mutex_init(&root->records, NULL);
     pthread_cond_init(&root->visited, NULL);
+    nm__pressure_init(root);
     nm__ledger ledger = nm__root_ledger;
     ledger.context = root;
     nm__blocks_open(&root->blocks, &ledger);
@@ -121,9 +122,10 @@ nm_status nm_scope_open_at(nm_scope **out, nm_scope *parent, const nm_scope_opti
     *out = NULL;
     nm_scope_options copy;
     const nm_scope_options *o = options;
-    if (NM_UNLIKELY(o == NULL || o->struct_size != sizeof copy)) {
+    if (NM_UNLIKELY(o == NULL || o->struct_size != sizeof copy || o->hard_bytes == NM_BYTES_AUTO)) {
         copy = nm_scope_options_init();
         nm_status st = nm__options_read(&copy, sizeof copy, options);
+        if (st == NM_OK) st = nm__hard_resolve(parent, &copy.hard_bytes);
         if (st != NM_OK) return st;
         o = &copy;
     }
@@ -153,6 +155,7 @@ static void unlink_child(nm_scope *s) {
 }
 
 static void close_root(nm__root *root) {
+    nm__pressure_close(root);
     nm__records_close(root);
     nm__blocks_close(&root->blocks);
     pthread_cond_destroy(&root->visited);
@@ -289,7 +292,8 @@ static bool change_limits(nm_scope *s, size_t soft, size_t hard, size_t *over) {
 
 nm_status nm_scope_set_budget(nm_scope *scope, size_t soft_bytes, size_t hard_bytes) {
     if (scope == NULL) return NM_EINVAL;
-    nm_status st = check_limits(scope->parent, soft_bytes, hard_bytes);
+    nm_status st = nm__hard_resolve(scope->parent, &hard_bytes);
+    if (st == NM_OK) st = check_limits(scope->parent, soft_bytes, hard_bytes);
     if (st != NM_OK) return st;
     size_t over;
     for (int round = 0; !change_limits(scope, soft_bytes, hard_bytes, &over); round++) {

@@ -87,6 +87,8 @@ struct nm__root {
     nm__slot *free_slot_pages;
     uint32_t slot_pages, slot_pages_max; /* made so far; that fit the range */
     size_t own_bytes;                    /* committed for this struct and headers of record pages */
+    pthread_mutex_t pressure;            /* held while the descriptor is made */
+    NM_ATOMIC(int) pressure_fd;          /* -1: none was asked for yet */
 };
 
 /* This struct's pages. */
@@ -168,6 +170,13 @@ nm__holder *nm__placed_holder(const nm_scope *s);                /* of an arena 
 /* record.c, slot.c */
 nm_status nm__record_take_in(nm_scope *owner, nm__grant_mode mode, void **out); /* FULL or QUIET */
 void nm__records_close(nm__root *root);
+
+/* limits.c */
+
+/* Puts the process's limit where *hard is NM_BYTES_AUTO. NM_EINVAL: not of a root. NM_ESYSTEM: it cannot be known. */
+nm_status nm__hard_resolve(const nm_scope *parent, size_t *hard);
+void nm__pressure_init(nm__root *root);
+void nm__pressure_close(nm__root *root);
 
 /* defer.c, held.c: at the close of the scope */
 void nm__defers_run(nm_scope *scope);

@@ -146,6 +146,26 @@ bool world_within_limits(const world *w) {
 
 /* ---- the model: closing ------------------------------------------------------------------------------------------ */
 
+/* True if both are closed by the same close. Which of them goes first is not promised where requests are among them: then what
+ * one holds of the other's pool or cache may be found out as a leak, or have gone back already. */
+static bool is_under(const node *n, const node *closing) {
+    while (n != NULL && n != closing) n = n->parent;
+    return n != NULL;
+}
+
+static size_t either_way(const world *w, const node *closing) {
+    size_t count = 0;
+    for (int k = 0; k < WORLD_LEASES; k++) {
+        const lease *l = &w->leases[k];
+        const pin *p = &w->pins[k];
+        if (l->lease.data != NULL && l->owner != NULL && l->holder != NULL && l->owner != l->holder)
+            count += is_under(l->owner, closing) && is_under(l->holder, closing);
+        if (p->entry.slot != NULL && p->owner != NULL && p->holder != NULL && p->owner != p->holder)
+            count += is_under(p->owner, closing) && is_under(p->holder, closing);
+    }
+    return count;
+}
+
 static size_t forget_pool(world *w, const node *n, int i) {
     size_t leaks = 0;
     for (int k = 0; k < WORLD_LEASES; k++) {
@@ -252,11 +272,12 @@ static bool close_node(world *w, node *n) {
     nm_scope *scope = n->scope, *parent = scope->parent;
     size_t here = net(scope), before = net(parent);
     bool alone = parent->parent != NULL && w->shared_pool == NULL;
-    size_t leaks = forget_node(w, n);
+    size_t doubtful = either_way(w, n), leaks = forget_node(w, n);
     nm_leak_report report;
     size_t got = nm_scope_close(scope, &report);
-    EXPECT(got == leaks && report.leaked_count == leaks, "%zu leaks reported, %zu left", got, leaks);
-    w->counts.leaks += leaks;
+    EXPECT(got == report.leaked_count && got + doubtful >= leaks && got <= leaks + doubtful,
+           "%zu leaks reported, %zu left, %zu either way", got, leaks, doubtful);
+    w->counts.leaks += got;
     /* the parent gets back what it had given; more, where the scope's pins were the last of what a cache had dropped */
     size_t after = net(parent);
     EXPECT(!alone || after <= before - here - NM__RECORD_BYTES, "parent %zu -> %zu, the scope had %zu", before, after,
