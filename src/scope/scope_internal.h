@@ -40,7 +40,8 @@ struct nm_scope {
     uint8_t kind;
     uint8_t leak_mode;
     bool defers_ran;
-    uint8_t debug; /* nm_debug_flags, the parent's included */
+    uint8_t debug;       /* nm_debug_flags, the parent's included */
+    uint32_t dump_depth; /* of the dump at work, with dump_next: see dump_prometheus.c. Under the root's tree lock */
     nm_pressure_fn *on_pressure;
     void *context;
     const char *site;    /* where opened */
@@ -48,6 +49,7 @@ struct nm_scope {
     /* under the root's tree lock */
     nm_scope *first_child, *next_sibling, *previous_sibling;
     nm__holder *holders; /* newest first */
+    nm_scope *dump_next;
     uint32_t child_count;
     /* of the scope's thread; under the tree lock if the kind is shared */
     uint32_t held_free, held_reserved, held_chunks, held_sweep_at;
@@ -76,6 +78,8 @@ struct nm__root {
     nm__slot *free_slot_pages;
     uint32_t slot_pages, slot_pages_max; /* made so far; that fit the range */
     size_t own_bytes;                    /* committed for this struct and headers of record pages */
+    NM_ATOMIC(uint64_t) leaked_count;    /* what the closes of scopes below have found so far */
+    NM_ATOMIC(uint64_t) leaked_bytes;
 };
 
 /* This struct's pages. */
