@@ -217,9 +217,10 @@ static bool read_lines(char *text, size_t length) {
     if (length == 0 || text[length - 1] != '\n') return bad("the text does not end with a newline");
     if (memchr(text, 0, length) != NULL) return bad("a byte 0");
     if (!is_utf8(text)) return bad("not UTF-8");
-    for (char *line = text, *end; *line != 0; line = end + 1) {
+    /* memchr, not strchr: the address sanitizer may look at all of a string that it is given */
+    for (char *line = text, *end; line < text + length; line = end + 1) {
         line_number++;
-        end = strchr(line, '\n');
+        end = memchr(line, '\n', (size_t)(text + length - line));
         *end = 0;
         const char *p = line;
         bool ok = take(&p, "# HELP ")   ? read_help(p)
@@ -249,10 +250,12 @@ const char *prometheus_check(const char *text, size_t length) {
 
 bool prometheus_value(const char *text, const char *wanted, double *value) {
     size_t length = strlen(wanted);
-    for (const char *at = text; at != NULL; at = strchr(at, '\n')) {
-        if (*at == '\n') at++;
-        if (strncmp(at, wanted, length) != 0 || at[length] != ' ') continue;
-        *value = strtod(at + length, NULL);
+    const char *end = text + strlen(text);
+    for (const char *line = text, *next; line < end; line = next) {
+        next = memchr(line, '\n', (size_t)(end - line));
+        next = next != NULL ? next + 1 : end;
+        if ((size_t)(next - line) <= length + 1 || memcmp(line, wanted, length) != 0 || line[length] != ' ') continue;
+        *value = strtod(line + length, NULL);
         return true;
     }
     return false;
