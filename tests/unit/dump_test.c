@@ -391,13 +391,18 @@ static void a_tree_of_a_thousand_levels_is_nested_as_deep(void **state) {
     nm_scope *scopes[LEVELS];
     scopes[0] = root;
     for (int i = 1; i < LEVELS; i++) {
+        /* the newest comes first: one of these behind all that is below the next level, the other before it */
+        if (i % 100 == 0) open_child(scopes[i - 1], "behind", NM_SCOPE_SESSION);
         scopes[i] = open_child(scopes[i - 1], i % 2 ? "s" : "\"", NM_SCOPE_SERVICE);
-        /* with a neighbour before and behind */
-        if (i % 100 == 0) open_child(scopes[i - 1], "after", NM_SCOPE_SESSION);
+        if (i % 100 == 0) open_child(scopes[i - 1], "before", NM_SCOPE_SESSION);
     }
     json_t *json = json_dump_of(root);
     const json_t *at = json;
-    for (int i = 1; i < LEVELS; i++) at = child_named(at, i % 2 ? "s" : "\"");
+    for (int i = 1; i < LEVELS; i++) {
+        assert_int_equal(json_array_size(json_object_get(at, "children")), i % 100 == 0 ? 3 : 1);
+        if (i % 100 == 0) child_named(at, "before"), child_named(at, "behind");
+        at = child_named(at, i % 2 ? "s" : "\"");
+    }
     assert_tells_the_stats_of(at, scopes[LEVELS - 1]);
     json_decref(json);
 }
