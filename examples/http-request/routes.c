@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 #include "routes.h"
 
-#include <stdio.h>
+#include "stats.h"
 
 static answer text(unsigned status, const char *s) {
     return (answer){.status = status, .type = "text/plain; charset=utf-8", .data = s, .bytes = strlen(s)};
@@ -31,8 +31,6 @@ static answer upper(request *r) {
     return echo(r);
 }
 
-/* Prints the tree into the I/O buffer. Not into the arena: a dump looks at the whole tree, and what it is printed into must
- * not grow in that tree meanwhile. */
 static answer stats(request *r) {
     static const struct {
         const char *name, *type;
@@ -44,15 +42,10 @@ static answer stats(request *r) {
     while (r->format != NULL && i < count && strcmp(r->format, formats[i].name) != 0) i++;
     if (i == count) return text(400, "format: text, json or prometheus\n");
 
-    FILE *to = fmemopen(r->buffer.data, r->buffer.size, "w");
-    if (to == NULL) return text(503, "no stream to print into\n");
-    nm_status st = nm_scope_dump(r->session->service->root, to, formats[i].format);
-    bool whole = fflush(to) == 0 && st == NM_OK;
-    long bytes = ftell(to);
-    fclose(to);
+    answer a = {.status = 200, .type = formats[i].type};
+    nm_status st = stats_print(r, formats[i].format, &a.data, &a.bytes);
     if (st == NM_EINVAL) return text(501, "this version of the library does not print that format\n");
-    if (!whole || bytes < 0) return text(500, "the tree does not fit into one I/O buffer\n");
-    return (answer){.status = 200, .type = formats[i].type, .data = r->buffer.data, .bytes = (size_t)bytes};
+    return st == NM_OK ? a : answer_refused(NULL);
 }
 
 /* Forgets a scope and a buffer on purpose, so that the log shows what the close of this request finds. */

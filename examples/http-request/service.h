@@ -14,7 +14,7 @@
 #include <stdatomic.h>
 
 #define SERVICE_ROOT_BYTES ((size_t)64 << 20)
-#define SERVICE_IO_BYTES   ((size_t)64 << 10) /* of one buffer; the whole tree as /stats prints it must fit */
+#define SERVICE_IO_BYTES   ((size_t)16 << 10) /* of one buffer */
 
 typedef struct service {
     nm_scope *root;

@@ -19,6 +19,7 @@ fail() {
 }
 # start OPTION...: the service on a free port; $url and $port when it answers
 start() {
+    : >"$dir/out" # not the port of the one before
     "$program" "$@" >"$dir/out" 2>"$dir/err" &
     pid=$!
     local i
@@ -82,7 +83,7 @@ routes() {
     grep -qi '^Allow: POST' "$dir/head" || fail "405 names the method"
     get / 405 -d x
     get /stats 200
-    body_has '^process "server": granted [0-9,]+, peak [0-9,]+, hard 67,108,864'
+    body_has '^process "server": granted [0-9,]+.*, peak [0-9,]+, hard 67,108,864'
     body_has '^  service "io": '
     body_has '^    pool "buffers": '
     body_has '^  session "127\.0\.0\.1:[0-9]+": '
@@ -160,6 +161,21 @@ connections() {
     [ $bad -eq 0 ] || fail "$bad of 50 parallel requests did not get their body back"
 }
 
+many_sessions() { # more than one I/O buffer can tell of; all of them are in /stats, and gone when their connections are
+    local i fd fds=()
+    for ((i = 0; i < 200; i++)); do
+        exec {fd}<>"/dev/tcp/127.0.0.1/$port" || break
+        fds+=("$fd")
+    done
+    sessions_open() { [ "$(curl -sS -m 60 "$url/stats" | grep -c '^  session ')" "$@" ]; }
+    until_true sessions_open -gt 200
+    get /stats 200
+    [ "$(wc -c <"$dir/body")" -gt 16384 ] || fail "the tree should be larger than a buffer"
+    body_has '^    pool "buffers": '
+    for fd in "${fds[@]}"; do exec {fd}>&-; done
+    until_true sessions_open -lt 10
+}
+
 leaks() {
     get /leak 200
     body_has 'see the log'
@@ -176,6 +192,7 @@ for threads in 0 1 2; do
     budget
     broken_clients
     connections
+    many_sessions
     leaks
     stop TERM 2
 done
