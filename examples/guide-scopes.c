@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 /* Scopes, as docs/guide/scopes-and-arenas.md has them: opening, limits, the hook, what is held, what is deferred. */
 #include <nebula/memory.h>
+#include <stdatomic.h>
 #include <stdio.h>
 
 #define CHECK(what)                                                                                                    \
@@ -55,38 +56,46 @@ static int tree(void) {
 
 /* ---- the soft limit ---------------------------------------------------------------------------------------------- */
 
-/* What a service can do without: drafts of answers, say. */
-struct drafts {
-    nm_arena *arena;
-    size_t dropped_count;
+struct listener {
+    nm_scope *scope;
+    atomic_bool full; /* the hook runs on whatever thread grew */
 };
 
-static void drop_drafts(nm_scope *crossed, size_t wanted_bytes, void *context) {
-    struct drafts *d = context;
-    (void)crossed, (void)wanted_bytes; /* 0: nothing is refused yet */
-    nm_arena_close(d->arena);          /* an arena may be closed here; a scope, pool or cache may not */
-    d->arena = NULL;
-    d->dropped_count++;
+/* Over the soft limit: those who are here are served, and no more are let in. */
+static void stop_accepting(nm_scope *crossed, size_t wanted_bytes, void *context) {
+    struct listener *l = context;
+    (void)crossed, (void)wanted_bytes; /* what reclaim has not brought back */
+    atomic_store(&l->full, true);
+}
+
+static bool may_accept(struct listener *l) {
+    if (!atomic_load(&l->full)) return true;
+    nm_scope_stats stats;
+    nm_scope_get_stats(l->scope, &stats);
+    if (stats.granted_bytes > stats.soft_bytes - stats.soft_bytes / 16) return false;
+    atomic_store(&l->full, false);
+    return true;
 }
 
 static int soft_limit(void) {
-    struct drafts drafts = {0};
-    nm_scope *root, *work;
+    nm_scope *root, *session;
     nm_arena *arena;
+    struct listener l = {0};
     CHECK(nm_scope_open(&root, NULL, NM_SCOPE_OPTIONS(.hard_bytes = 4 << 20)) == NM_OK);
-    CHECK(nm_scope_open(&work, root,
-                        NM_SCOPE_OPTIONS(.name = "work", .soft_bytes = 256 << 10, .hard_bytes = 512 << 10,
-                                         .on_pressure = drop_drafts, .context = &drafts)) == NM_OK);
-    CHECK(nm_arena_open(&drafts.arena, work, NULL) == NM_OK && nm_arena_open(&arena, work, NULL) == NM_OK);
-    CHECK(nm_arena_alloc(drafts.arena, 200 << 10) != NULL && drafts.dropped_count == 0);
-
-    CHECK(nm_arena_alloc(arena, 100 << 10) != NULL); /* crosses 256 KiB: granted, and the hook is called */
-    CHECK(drafts.dropped_count == 1 && drafts.arena == NULL);
+    CHECK(nm_scope_open(&l.scope, root,
+                        NM_SCOPE_OPTIONS(.name = "listener", .soft_bytes = 256 << 10, .hard_bytes = 512 << 10,
+                                         .on_pressure = stop_accepting, .context = &l)) == NM_OK);
+    CHECK(nm_scope_open(&session, l.scope, NM_SCOPE_OPTIONS(.kind = NM_SCOPE_SESSION)) == NM_OK);
+    CHECK(nm_arena_open(&arena, session, NULL) == NM_OK);
+    CHECK(nm_arena_alloc(arena, 200 << 10) != NULL && may_accept(&l));
+    CHECK(nm_arena_alloc(arena, 100 << 10) != NULL && !may_accept(&l)); /* granted, and the hook was called */
 
     nm_scope_stats stats;
-    nm_scope_get_stats(work, &stats);
-    CHECK(stats.soft_count == 1 && stats.refused_count == 0 && stats.granted_bytes < 256 << 10);
-    return (int)(nm_scope_close(work, NULL) + nm_scope_close(root, NULL));
+    nm_scope_get_stats(l.scope, &stats);
+    CHECK(stats.soft_count == 1 && stats.refused_count == 0 && stats.granted_bytes > 256 << 10);
+    CHECK(nm_scope_close(session, NULL) == 0 && may_accept(&l));
+    CHECK(nm_scope_close(l.scope, NULL) + nm_scope_close(root, NULL) == 0);
+    return 0;
 }
 
 /* ---- changing limits --------------------------------------------------------------------------------------------- */
