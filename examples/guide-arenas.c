@@ -41,7 +41,7 @@ static int parse(nm_scope *root) {
     struct header *list;
     CHECK(nm_scope_open(&request, root, NM_SCOPE_OPTIONS(.kind = NM_SCOPE_REQUEST, .hard_bytes = 64 << 10)) == NM_OK);
     CHECK(nm_arena_open(&arena, request, NULL) == NM_OK);
-    CHECK(parse_headers(arena, "Host: x\nAccept: *\n", &list) == NM_OK);
+    CHECK(parse_headers(arena, "Host: x\nAccept: *\n", &list) == NM_OK && list != NULL && list->next != NULL);
     CHECK(strcmp(list->name, "Accept") == 0 && strcmp(list->next->value, " x") == 0 && list->next->next == NULL);
     CHECK(parse_headers(arena, "no header\n", &list) == NM_EFORMAT);
 

@@ -124,7 +124,7 @@ static int held(nm_leak_mode mode, size_t leaks_wanted) {
     CHECK(nm_scope_open(&root, NULL, NM_SCOPE_OPTIONS(.hard_bytes = 4 << 20)) == NM_OK);
     CHECK(nm_pool_open(&pool, root, NM_POOL_OPTIONS(.name = "rx", .chunk_bytes = 4096)) == NM_OK);
     CHECK(nm_scope_open(&request, root,
-                        NM_SCOPE_OPTIONS(.name = "GET /a", .kind = NM_SCOPE_REQUEST, .held_limit_bytes = 2 * 4096,
+                        NM_SCOPE_OPTIONS(.name = "GET /a", .kind = NM_SCOPE_REQUEST, .held_limit_bytes = 8192,
                                          .leak_report = mode)) == NM_OK);
 
     nm_lease a, b, c;
