@@ -125,7 +125,9 @@ http *http_open(service *s, uint16_t port, unsigned thread_count, const char **w
         *why = "no memory";
         return NULL;
     }
-    unsigned flags = MHD_USE_EPOLL | MHD_USE_ERROR_LOG | (thread_count > 0 ? MHD_USE_INTERNAL_POLLING_THREAD : 0);
+    /* Threads poll: with epoll a thread of libmicrohttpd 0.9.75 that gets 128 events at once waits for more before it
+     * looks at them, for ever if they were its last connections closing. http_run does not wait. */
+    unsigned flags = MHD_USE_ERROR_LOG | (thread_count > 0 ? MHD_USE_POLL_INTERNAL_THREAD : MHD_USE_EPOLL);
     struct MHD_OptionItem pool[] = {{MHD_OPTION_THREAD_POOL_SIZE, (intptr_t)thread_count, NULL},
                                     {MHD_OPTION_END, 0, NULL}};
     if (thread_count <= 1) pool[0].option = MHD_OPTION_END;
