@@ -64,6 +64,8 @@ need 'module jansson' libjansson-dev jansson-devel jansson
 need 'have gzip' gzip gzip gzip
 need 'have xz' xz-utils xz xz
 need 'have zstd' zstd zstd zstd
+need 'module libmicrohttpd' libmicrohttpd-dev libmicrohttpd-devel libmicrohttpd
+need 'have curl' curl curl curl
 
 if [ "$group" = ci ]; then
     need 'have git' git git git
