@@ -123,7 +123,7 @@ typedef struct peer_job {
     const peer_heap *heap;
     const peer_region *region_peer;
     void *region;
-    const void *work;
+    void *work;
     peer_need need; /* of one region */
 } peer_job;
 
@@ -285,6 +285,149 @@ static void region_marks(void *context) {
     }
 }
 
+/* ---- a scope with a block of 64 KiB, opened when its memory has left the caches ---------------------------------- */
+
+/* A ring of `length` scopes is kept open; a cycle closes the oldest one and opens another, which takes the block just given
+ * back. With a ring of 512 each block was touched last 512 cycles ago: 512 times 100 stored lines and what lies beside
+ * them are more than a processor's own caches hold, and so are the headers. With a ring of one it is the block of a moment
+ * ago: the same work, warm.
+ * The hand-made subjects do likewise: a free list of their own of blocks from malloc, linked through the blocks, and a
+ * header from malloc. They count nothing and name nothing. */
+#define OPENED          100 /* allocations of a cycle */
+#define OPENED_CYCLES   (ALLOCATIONS / OPENED)
+#define OPENED_BLOCK    ((size_t)64 << 10)
+#define OPENED_RING_MAX 512
+
+typedef struct free_block {
+    struct free_block *next;
+} free_block;
+
+typedef struct opened_work {
+    size_t length, at;
+    void *ring[OPENED_RING_MAX]; /* of heaps: arrays of pointers */
+    free_block *blocks;          /* of the hand-made subjects */
+} opened_work;
+
+static inline void **next_in_ring(opened_work *w) {
+    w->at = w->at + 1 < w->length ? w->at + 1 : 0;
+    return &w->ring[w->at];
+}
+
+static inline bump *bump_open(opened_work *w) {
+    bump *b = malloc(sizeof *b);
+    free_block *block = w->blocks;
+    if (block != NULL)
+        w->blocks = block->next;
+    else
+        block = malloc(OPENED_BLOCK);
+    if (b == NULL || block == NULL) fail("not enough memory");
+    b->start = b->ptr = (unsigned char *)block;
+    b->end = b->start + OPENED_BLOCK;
+    return b;
+}
+
+static inline void bump_close(opened_work *w, bump *b) {
+    if (b == NULL) return;
+    free_block *block = (free_block *)(void *)b->start;
+    block->next = w->blocks;
+    w->blocks = block;
+    free(b);
+}
+
+static void register_opened(void *context) {
+    opened_work *w = context;
+    for (size_t i = 0; i < OPENED_CYCLES * OPENED;) {
+        void **slot = next_in_ring(w), *p = NULL;
+        bump_close(w, *slot);
+        bump *header = *slot = bump_open(w), b = *header;
+        for (size_t stop = i + OPENED; i < stop; i++) store(p = register_alloc(&b, sizes[i]), i);
+        check(p, i - 1);
+        header->ptr = b.ptr;
+    }
+}
+
+static void object_opened(void *context) {
+    opened_work *w = context;
+    for (size_t i = 0; i < OPENED_CYCLES * OPENED;) {
+        void **slot = next_in_ring(w), *p = NULL;
+        bump_close(w, *slot);
+        bump *b = *slot = bump_open(w);
+        for (size_t stop = i + OPENED; i < stop; i++) store(p = object_alloc(b, sizes[i]), i);
+        check(p, i - 1);
+    }
+}
+
+static void arena_opened(void *context) {
+    opened_work *w = context;
+    for (size_t i = 0; i < OPENED_CYCLES * OPENED;) {
+        void **slot = next_in_ring(w), *p = NULL;
+        nm_scope *scope;
+        nm_arena *a;
+        if (nm_scope_close(*slot, NULL) != 0) fail("a service leaked");
+        if (nm_scope_open(&scope, root, NM_SCOPE_OPTIONS(.name = "service", .kind = NM_SCOPE_SERVICE)) != NM_OK ||
+            nm_arena_open(&a, scope, NM_ARENA_OPTIONS(.name = "service", .block_bytes = OPENED_BLOCK)) != NM_OK)
+            fail("a service was refused");
+        *slot = scope;
+        for (size_t stop = i + OPENED; i < stop; i++) store(p = nm_arena_alloc(a, sizes[i]), i);
+        check(p, i - 1);
+    }
+}
+
+static void heap_opened(void *context) {
+    const peer_job *job = context;
+    opened_work *w = job->work;
+    void *(*allocate)(size_t) = job->heap->malloc;
+    void (*release)(void *) = job->heap->free;
+    for (size_t i = 0; i < OPENED_CYCLES * OPENED;) {
+        void **slot = next_in_ring(w), **held = *slot;
+        if (held == NULL)
+            *slot = held = malloc(OPENED * sizeof *held);
+        else
+            for (size_t k = 0; k < OPENED; k++) release(held[k]);
+        if (held == NULL) fail("not enough memory");
+        for (size_t k = 0; k < OPENED; k++, i++) store(held[k] = allocate(sizes[i]), i);
+        check(held[OPENED - 1], i - 1);
+    }
+}
+
+static void region_opened(void *context) {
+    const peer_job *job = context;
+    opened_work *w = job->work;
+    const peer_region *peer = job->region_peer;
+    void *(*allocate)(void *, size_t) = peer->alloc;
+    for (size_t i = 0; i < OPENED_CYCLES * OPENED;) {
+        void **slot = next_in_ring(w), *p = NULL;
+        if (*slot != NULL) peer->close(*slot);
+        void *region = *slot = peer->open(&job->need);
+        if (region == NULL) fail("a peer refused a region");
+        for (size_t stop = i + OPENED; i < stop; i++) store(p = allocate(region, sizes[i]), i);
+        check(p, i - 1);
+    }
+}
+
+/* Closes what the last round left in the ring. */
+static void empty_ring(opened_work *w, const bench_subject *subject, const peer_job *job) {
+    for (size_t k = 0; k < w->length; k++) {
+        void *open = w->ring[k];
+        if (open == NULL) continue;
+        if (subject->run == arena_opened) {
+            if (nm_scope_close(open, NULL) != 0) fail("a service leaked");
+        } else if (job->heap != NULL) {
+            for (size_t p = 0; p < OPENED; p++) job->heap->free(((void **)open)[p]);
+            free(open);
+        } else if (job->region_peer != NULL) {
+            job->region_peer->close(open);
+        } else {
+            bump_close(w, open);
+        }
+    }
+    while (w->blocks != NULL) {
+        free_block *block = w->blocks;
+        w->blocks = block->next;
+        free(block);
+    }
+}
+
 /* ---- the rows ---------------------------------------------------------------------------------------------------- */
 
 typedef struct row {
@@ -299,7 +442,7 @@ static void add(row *r, const char *name, void (*run)(void *), void *context) {
 }
 
 /* Regions are opened here, unless the work opens its own. */
-static void add_peers(row *r, void (*heap_run)(void *), void (*region_run)(void *), const void *work, peer_need need,
+static void add_peers(row *r, void (*heap_run)(void *), void (*region_run)(void *), void *work, peer_need need,
                       bool opens_its_own) {
     size_t heaps, regions;
     const peer_heap *heap = peers_heaps(&heaps);
@@ -363,8 +506,7 @@ static void requests(size_t rounds) {
     add(&r, "nebula_leak_report_read", arena_requests, &read);
     size_t first_peer = r.count;
     add_peers(&r, heap_batches, region_requests, NULL, need_of(REQUEST), true);
-    for (size_t s = first_peer; s < r.count; s++)
-        r.jobs[s].work = r.jobs[s].heap != NULL ? (const void *)&w : (const void *)&off;
+    for (size_t s = first_peer; s < r.count; s++) r.jobs[s].work = r.jobs[s].heap != NULL ? (void *)&w : (void *)&off;
     finish(&r, "open_request_50_allocations_close", w.total, rounds);
     if (strcmp(report.scope_name, "request") != 0) fail("the report is not the request's");
 }
@@ -376,6 +518,28 @@ static void marks(size_t rounds) {
     add(&r, "nebula", arena_marks, NULL);
     add_peers(&r, heap_marks, region_marks, NULL, need_of((size_t)MARKS * INSIDE), false);
     finish(&r, "4_nested_marks_10_allocations_each", CYCLES * MARKS * INSIDE, rounds);
+}
+
+static void opened(const char *work, size_t length, size_t rounds) {
+    static opened_work works[BENCH_SUBJECTS_MAX]; /* each subject has a ring of its own */
+    memset(works, 0, sizeof works);
+    row r = {.count = 0};
+    add(&r, "register", register_opened, NULL);
+    add(&r, "object", object_opened, NULL);
+    add(&r, "nebula", arena_opened, NULL);
+    size_t first_peer = r.count;
+    peer_need need = need_of(OPENED);
+    need.block_bytes = OPENED_BLOCK;
+    add_peers(&r, heap_opened, region_opened, NULL, need, true);
+    for (size_t s = 0; s < r.count; s++) {
+        works[s].length = length;
+        if (s < first_peer)
+            r.subjects[s].context = &works[s];
+        else
+            r.jobs[s].work = &works[s];
+    }
+    finish(&r, work, OPENED_CYCLES * OPENED, rounds);
+    for (size_t s = 0; s < r.count; s++) empty_ring(&works[s], &r.subjects[s], &r.jobs[s]);
 }
 
 int main(int argc, char **argv) {
@@ -396,6 +560,8 @@ int main(int argc, char **argv) {
     batches("50_allocations_16_to_512_reset_each_time", REQUEST, rounds);
     requests(rounds);
     marks(rounds);
+    opened("cold_open_service_64KiB_arena_100_allocations_close", OPENED_RING_MAX, rounds);
+    opened("warm_open_service_64KiB_arena_100_allocations_close", 1, rounds);
     draw_sizes(16, 16);
     batches("1M_allocations_of_16_one_reset", ALLOCATIONS, rounds);
 
