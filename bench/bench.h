@@ -24,6 +24,9 @@
 /* Makes the compiler believe that the value is used, and that memory may have been read and written. */
 #define bench_keep(value) __asm__ volatile("" : : "r"(value) : "memory")
 
+/* Makes the compiler forget what it knows about a pointer: it is then one that somebody passed. */
+#define bench_forget(pointer) __asm__ volatile("" : "+r"(pointer))
+
 static inline uint64_t bench_now_ns(void) {
     struct timespec t;
     clock_gettime(CLOCK_MONOTONIC, &t);
