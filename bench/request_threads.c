@@ -62,20 +62,25 @@ static void run_register(void *context) {
     free(start);
 }
 
+/* A function that is given the arena, as a program's own are; see arena_fill of bench/arena.c. */
+static inline void *fill(nm_arena *arena, const uint16_t *wanted) {
+    void *p = NULL;
+    for (size_t i = 0; i < REQUEST; i++) store(p = nm_arena_alloc(arena, wanted[i]), i);
+    return p;
+}
+
 static void run_nebula(void *context) {
     nm_scope *parent = *(nm_scope **)context;
     for (size_t c = 0; c < CYCLES; c++) {
         const uint16_t *wanted = sizes_of(c);
         nm_scope *scope;
         nm_arena *arena;
-        void *p = NULL;
         if (nm_scope_open(&scope, parent,
                           NM_SCOPE_OPTIONS(.name = "request", .kind = NM_SCOPE_REQUEST, .soft_bytes = 65536,
                                            .hard_bytes = 131072, .leak_report = NM_LEAKS_OFF)) != NM_OK ||
             nm_arena_open(&arena, scope, NM_ARENA_OPTIONS(.name = "request")) != NM_OK)
             fail("a request was refused");
-        for (size_t i = 0; i < REQUEST; i++) store(p = nm_arena_alloc(arena, wanted[i]), i);
-        check(p, REQUEST - 1);
+        check(fill(arena, wanted), REQUEST - 1);
         nm_scope_close(scope, NULL);
     }
 }

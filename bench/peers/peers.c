@@ -70,6 +70,7 @@ static void mimalloc_tidy(void) { mi_collect_all(true); }
 static void *mimalloc(void) {
     static void *library;
     if (library == NULL) library = dlopen("libmimalloc.so.2", RTLD_NOW | RTLD_LOCAL);
+    if (library == NULL) library = dlopen("libmimalloc.so", RTLD_NOW | RTLD_LOCAL); /* of another version */
     return library;
 }
 
