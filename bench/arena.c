@@ -6,8 +6,8 @@
  * `object`; both are of the same run, and only ratios should be carried from one machine to another.
  *
  *   register   a bump loop written out by hand over memory that is there already, with a bounds check; the cursor stays in a
- *              register. Nobody's arena can be that: it is the floor, not a rival. In the rows that open and close
- *              something, the floor opens nothing
+ *              register. Nobody's arena can be that: it is the floor, not a rival. In the row of requests it opens nothing;
+ *              in the rows of services it takes a header and a block
  *   object     the same loop with the cursor in an object in memory, loaded and stored at each allocation: what a hand-made
  *              arena costs as soon as it is passed by pointer. Each allocation waits for the store of the one before, about
  *              5 cycles, and has two stores where `register` has one, which tells when memory is cold. So this can be slower
