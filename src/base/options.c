@@ -28,7 +28,7 @@ void nm__struct_write(void *out, size_t out_bytes, const void *own, size_t own_b
 }
 
 void nm__name_copy(char out[NM_NAME_BYTES], const char *name) {
-    size_t length = name != NULL ? strnlen(name, NM_NAME_BYTES - 1) : 0;
-    if (length > 0) memcpy(out, name, length);
-    memset(out + length, 0, NM_NAME_BYTES - length);
+    /* names are short and copied for each request: a loop is cheaper here than two calls */
+    memset(out, 0, NM_NAME_BYTES);
+    for (size_t i = 0; name != NULL && i < NM_NAME_BYTES - 1 && name[i] != 0; i++) out[i] = name[i];
 }

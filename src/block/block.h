@@ -44,7 +44,7 @@ typedef struct nm__blocks {
     nm__idle_block *idle[NM__BLOCK_ORDERS]; /* committed, of no owner; newest first */
     nm__slab *partial[NM__BLOCK_ORDERS];    /* slabs by the largest order that they have free */
     nm__slab *full;                         /* slabs with nothing free */
-    size_t idle_bytes;   /* in those lists */
+    size_t idle_bytes;                      /* in those lists */
     size_t idle_low;     /* the least that idle_bytes was since the last decay: nobody needed so much */
     uint64_t decayed_ms; /* when that was */
     size_t own_bytes;    /* committed for slab headers */

@@ -156,7 +156,8 @@ static size_t front_bytes(const nm__blocks *blocks) {
     size_t bytes = 0;
     for (unsigned stripe = 0; stripe < NM__STRIPES; stripe++)
         for (unsigned slot = 0; slot < NM__FRONT_SLOTS; slot++)
-            if (nm_atomic_load(&blocks->front[stripe].slot[slot], NM_RELAXED) != NULL) bytes += bytes_of(order_of_slot(slot));
+            if (nm_atomic_load(&blocks->front[stripe].slot[slot], NM_RELAXED) != NULL)
+                bytes += bytes_of(order_of_slot(slot));
     return bytes;
 }
 
@@ -213,7 +214,9 @@ uint64_t nm__blocks_decay(nm__blocks *blocks, bool *due) {
     *due = decay_locked(blocks);
     if (*due) drain_front(blocks); /* what its thread still needs it takes out of the lists again */
     uint64_t passed = nm__os_get()->clock_coarse_ms() - blocks->decayed_ms;
-    uint64_t wait = blocks->idle_bytes + front_bytes(blocks) == 0 ? UINT64_MAX : passed < NM__DECAY_MS ? NM__DECAY_MS - passed : 0;
+    uint64_t wait = blocks->idle_bytes + front_bytes(blocks) == 0 ? UINT64_MAX
+                    : passed < NM__DECAY_MS                       ? NM__DECAY_MS - passed
+                                                                  : 0;
     pthread_mutex_unlock(&blocks->lock);
     return wait;
 }

@@ -7,7 +7,9 @@
 
 #define BLOCK_OFFSET ((size_t)2 * NM__RECORD_BYTES)
 
-static nm_scope *scope_of(const unsigned char *block_base) { return (nm_scope *)(void *)(uintptr_t)(block_base - BLOCK_OFFSET); }
+static nm_scope *scope_of(const unsigned char *block_base) {
+    return (nm_scope *)(void *)(uintptr_t)(block_base - BLOCK_OFFSET);
+}
 
 /* All other blocks begin at a page. */
 bool nm__is_placed(const nm__block *block) { return ((uintptr_t)block->base & (NM__PAGE_BYTES - 1)) == BLOCK_OFFSET; }
@@ -58,7 +60,8 @@ void nm__place_give(const nm__block *block) {
 }
 
 bool nm__place_give_record(nm_scope *owner, const void *record) {
-    if (owner->block_order == 0 || (const unsigned char *)record != (unsigned char *)owner + NM__PLACE_OFFSET) return false;
+    if (owner->block_order == 0 || (const unsigned char *)record != (unsigned char *)owner + NM__PLACE_OFFSET)
+        return false;
     nm__uncharge_own(owner, NM__RECORD_BYTES);
     add_placed(owner, 0 - NM__RECORD_BYTES);
     return true;

@@ -183,7 +183,8 @@ nm_scope *nm__ready_take(nm_scope *parent) {
 static void learn(nm__ready *ready, const nm_scope *s) {
     size_t peak = NM__RECORD_BYTES + nm_atomic_load(&s->peak, NM_RELAXED);
     if (NM_LIKELY(peak <= block_bytes(s))) return;
-    size_t wanted = fitting_block(ready->base, nm__min(nm__block_bytes(nm__min(peak, NM__READY_BYTES_MOST)), NM__READY_BYTES_MOST));
+    size_t wanted =
+        fitting_block(ready->base, nm__min(nm__block_bytes(nm__min(peak, NM__READY_BYTES_MOST)), NM__READY_BYTES_MOST));
     if (wanted <= nm_atomic_load(&ready->block_bytes, NM_RELAXED)) return;
     nm_atomic_store(&ready->block_bytes, wanted, NM_RELAXED);
     set_keep(ready);
@@ -341,7 +342,8 @@ bool nm__ready_decay(nm__root *root) {
 
 static size_t own_records(const nm__ready *ready) {
     size_t count = 1;
-    for (unsigned stripe = 0; stripe < NM__STRIPES; stripe += NM__LINES_PER_RECORD) count += my_line(ready, stripe) != NULL;
+    for (unsigned stripe = 0; stripe < NM__STRIPES; stripe += NM__LINES_PER_RECORD)
+        count += my_line(ready, stripe) != NULL;
     return count;
 }
 

@@ -37,9 +37,9 @@ static void fill_in(nm_scope *s, const nm_scope *parent, const nm_scope_options 
     s->held_limit = o->held_limit_bytes;
     s->site = site;
     s->debug = (uint8_t)(o->debug | (parent != NULL ? parent->debug : 0));
-    s->sample_log2 = o->sample_bytes != 0 ? (uint8_t)nm__log2_ceil(nm__max(o->sample_bytes, NM_ALIGN)) :
-                     parent != NULL       ? parent->sample_log2 :
-                                            0;
+    s->sample_log2 = o->sample_bytes != 0 ? (uint8_t)nm__log2_ceil(nm__max(o->sample_bytes, NM_ALIGN))
+                     : parent != NULL     ? parent->sample_log2
+                                          : 0;
     nm__name_copy(s->name, o->name);
 }
 
@@ -175,8 +175,9 @@ static void close_holder(nm__holder *holder, nm__leaks *leaks, const char *site)
 /* True: there is nothing in it but an arena in its place, or not even that. *used is what the arena used. */
 static bool closes_quickly(const nm_scope *s, size_t *used) {
     *used = 0;
-    if (s->deferred != NULL || s->held != NULL || s->holders != NULL || nm_atomic_load(&s->child_count, NM_RELAXED) != 0 ||
-        nm_atomic_load(&s->soft_pending, NM_RELAXED) || nm_atomic_load(&s->fail_after, NM_RELAXED) != 0)
+    if (s->deferred != NULL || s->held != NULL || s->holders != NULL ||
+        nm_atomic_load(&s->child_count, NM_RELAXED) != 0 || nm_atomic_load(&s->soft_pending, NM_RELAXED) ||
+        nm_atomic_load(&s->fail_after, NM_RELAXED) != 0)
         return false;
     if (nm_atomic_load(&s->placed, NM_RELAXED) == 0) return true;
     const nm__holder *arena = nm__placed_holder(s);

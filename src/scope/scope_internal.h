@@ -49,17 +49,17 @@ struct nm_scope {
     uint8_t block_order;     /* of a request scope in a block of its own: log2 of the block's bytes; else 0 */
     NM_ATOMIC(bool) is_open; /* likewise: not lying ready */
     uint8_t sample_log2;     /* log2 of the bytes between samples; 0 = none */
-    uint32_t dump_depth;     /* of the dump at work, with dump_next: see dump_prometheus.c. Under the root's tree lock */
+    uint32_t dump_depth; /* of the dump at work, with dump_next: see dump_prometheus.c. Under the root's tree lock */
     nm_pressure_fn *on_pressure;
     void *context;
     const char *site; /* where opened */
     /* under the root's tree lock */
-    nm_scope *first_child;                     /* but for those in blocks of their own: they are in a nm__ready's list */
+    nm_scope *first_child; /* but for those in blocks of their own: they are in a nm__ready's list */
     nm_scope *next_sibling, *previous_sibling; /* in the parent's list or that one */
     nm__holder *holders;                       /* newest first; but for an arena in the scope's own block */
     nm_scope *dump_next;
-    NM_ATOMIC(uint32_t) child_count;           /* of a one-thread scope all; else without those in blocks of their own */
-    NM_ATOMIC(uint32_t) placed;                /* granted for the arena in the scope's own block; 0 = there is none */
+    NM_ATOMIC(uint32_t) child_count; /* of a one-thread scope all; else without those in blocks of their own */
+    NM_ATOMIC(uint32_t) placed;      /* granted for the arena in the scope's own block; 0 = there is none */
     /* of the scope's thread; under the tree lock if the kind is shared */
     uint32_t held_free, held_reserved, held_sweep_at;
     nm__held *held;
@@ -73,11 +73,12 @@ typedef struct nm__record_page nm__record_page;
 
 /* A root is a scope and the memory manager of all below it. Lies at the start of its range; slots follow. */
 struct nm__root {
-    nm_scope scope;                /* first: slot numbers count from here */
+    nm_scope scope; /* first: slot numbers count from here */
     /* read by every request, seldom written: not on the line of what every charge writes */
     _Alignas(64) NM_ATOMIC(uint32_t) crossings; /* scopes whose soft_pending is set */
-    NM_ATOMIC(uint32_t) rare;      /* reasons to leave the fast paths: scopes whose fail_after is set, checkers that watch */
-    _Alignas(64) NM_ATOMIC(size_t) handed; /* bytes charged to scopes and holders; of `granted` the part that is not idle */
+    NM_ATOMIC(uint32_t) rare; /* reasons to leave the fast paths: scopes whose fail_after is set, checkers that watch */
+    _Alignas(64)
+        NM_ATOMIC(size_t) handed; /* bytes charged to scopes and holders; of `granted` the part that is not idle */
     size_t range_bytes;
     pthread_mutex_t limits; /* held while limits change */
     pthread_mutex_t tree;   /* children, holders, reclaim list, held lists of shared scopes */
@@ -170,7 +171,7 @@ bool nm__is_placed(const nm__block *block);
 nm_status nm__place_extend(nm__block *block, size_t min_bytes);
 void nm__place_give(const nm__block *block);
 bool nm__place_give_record(nm_scope *owner, const void *record); /* false: it lies elsewhere */
-nm__holder *nm__placed_holder(const nm_scope *s);                /* of an arena in the place, if there is one (placed != 0) */
+nm__holder *nm__placed_holder(const nm_scope *s); /* of an arena in the place, if there is one (placed != 0) */
 
 /* record.c, slot.c */
 nm_status nm__record_take_in(nm_scope *owner, nm__grant_mode mode, void **out); /* FULL or QUIET */

@@ -23,11 +23,19 @@ static range *ranges;
 static size_t committed_bytes, reserved_bytes;
 static uint64_t fail_in;
 static bool failed;
+static uint64_t passed_ms;
 
 static bool refuse_this(void) {
     if (fail_in == 0 || --fail_in != 0) return false;
     failed = true;
     return true;
+}
+
+static uint64_t shifted_clock(void) {
+    pthread_mutex_lock(&lock);
+    uint64_t ms = passed_ms;
+    pthread_mutex_unlock(&lock);
+    return nm__os_system.clock_coarse_ms() + ms;
 }
 
 static range *find(const void *address) {
@@ -156,6 +164,7 @@ void os_counter_install(void) {
     table.commit = counted_commit;
     table.decommit = counted_decommit;
     table.random = counted_random;
+    table.clock_coarse_ms = shifted_clock;
     table.physical_bytes = counted_physical_bytes;
     table.read_file = counted_read_file;
     table.open_file = counted_open_file;
@@ -189,6 +198,12 @@ size_t os_counter_reserved(void) {
     size_t bytes = reserved_bytes;
     pthread_mutex_unlock(&lock);
     return bytes;
+}
+
+void os_counter_pass_ms(uint64_t ms) {
+    pthread_mutex_lock(&lock);
+    passed_ms += ms;
+    pthread_mutex_unlock(&lock);
 }
 
 void os_counter_fail_after(uint64_t n) {

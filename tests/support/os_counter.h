@@ -19,6 +19,9 @@ size_t os_counter_reserved(void);
 /* The n-th call from now that can be refused (reserve, commit, decommit, random, and those about files) is refused once;
  * 0 = none. */
 void os_counter_fail_after(uint64_t n);
+/* Moves the coarse clock on, as if nothing had happened for so long. */
+void os_counter_pass_ms(uint64_t ms);
+
 /* True if that call has come. */
 bool os_counter_failed(void);
 
