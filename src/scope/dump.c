@@ -77,6 +77,7 @@ void nm_scope_get_stats_sized(const nm_scope *scope, nm_scope_stats *out, size_t
         st.soft_count = nm_atomic_load(&scope->soft_count, NM_RELAXED);
         st.kind = (nm_scope_kind)scope->kind;
         nm__name_copy(st.name, scope->name);
+        nm__refusal_read(scope, &st);
     }
     nm__struct_write(out, out_bytes, &st, sizeof st);
 }

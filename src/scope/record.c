@@ -80,6 +80,7 @@ nm_status nm__record_take(nm_scope *owner, void **out) {
     }
     if (st != NM_OK) {
         if (st == NM_EBUDGET) nm__refused(&root->scope);
+        nm__refusal_note(owner, st, st == NM_EBUDGET ? &root->scope : NULL, NM__RECORD_BYTES);
         nm__uncharge(owner, NM__RECORD_BYTES);
         return st;
     }

@@ -14,6 +14,7 @@
 typedef struct nm__root nm__root;
 typedef struct nm__deferred nm__deferred;
 typedef struct nm__held nm__held;
+typedef struct nm__malloc nm__malloc;
 
 /* Above the bytes, `granted` has a bit that is set while the limits change (whoever would charge then waits for the change)
  * and a count of such changes, so that a charge checked against the old limits does not go through under the new ones. */
@@ -40,7 +41,11 @@ struct nm_scope {
     uint8_t kind;
     uint8_t leak_mode;
     bool defers_ran;
-    uint8_t debug; /* nm_debug_flags, the parent's included */
+    uint8_t debug;                     /* nm_debug_flags, the parent's included */
+    NM_ATOMIC(uint8_t) refused_status; /* of the last refusal, negated; refusal.c */
+    NM_ATOMIC(nm_scope *) refused_at;  /* itself or an ancestor; NULL: the system */
+    NM_ATOMIC(size_t) refused_wanted;
+    NM_ATOMIC(nm__malloc *) heap; /* of nm_scope_malloc; NULL before the first allocation */
     nm_pressure_fn *on_pressure;
     void *context;
     const char *site;    /* where opened */
@@ -137,6 +142,12 @@ void nm__records_close(nm__root *root);
 /* defer.c, held.c: at the close of the scope */
 void nm__defers_run(nm_scope *scope);
 void nm__held_give_back(nm_scope *scope, nm__leaks *leaks, const char *site);
+
+/* refusal.c */
+
+/* Remembers why something asked of `owner` was refused: by the limit of `at`, or by no limit (NULL). Any thread. */
+void nm__refusal_note(nm_scope *owner, nm_status status, nm_scope *at_or_null, size_t wanted_bytes);
+void nm__refusal_read(const nm_scope *scope, nm_scope_stats *out); /* fills in last_refusal */
 
 /* leak_report.c */
 struct nm__leaks {
