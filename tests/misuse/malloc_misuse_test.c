@@ -176,13 +176,13 @@ static void pointers_of_others(void **state) {
     (void)state;
     _Alignas(16) unsigned char local[64] = {0};
     static _Alignas(16) unsigned char constant[64];
-    void *heap = malloc(100);
+    unsigned char *heap = calloc(1, 200); /* not its first byte: before that there may be nothing to read */
     unsigned char *p = nm_scope_calloc(scope, 1, 400); /* no old headers inside */
     nm_arena *arena;
     assert_ok(nm_arena_open(&arena, scope, NULL));
     (void)!nm_arena_zalloc(arena, 64);
     void *of_arena = nm_arena_zalloc(arena, 64);
-    void *wrong[] = {local + 16, constant + 32, heap, p + 16, p + 160, p + 1, p + 8, of_arena};
+    void *wrong[] = {local + 16, constant + 32, heap + 32, p + 16, p + 160, p + 1, p + 8, of_arena};
     size_t before = used();
     for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++) {
         nm_scope_free_at(same(wrong[i]), "wrong.c:1");
