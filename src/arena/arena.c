@@ -35,41 +35,88 @@ static size_t arena_used_seen(const nm__holder *holder) {
     return nm_atomic_load(&a->used_seen, NM_RELAXED);
 }
 
+static size_t used_in_place(const nm__holder *holder) {
+    const nm__arena *a = (const nm__arena *)(const void *)((const unsigned char *)holder - offsetof(nm__arena, holder));
+    bool all = a->large == NULL && a->spare == NULL && a->deferred == NULL && a->block == a->first && !a->checked;
+    return all ? NM__ARENA_BLOCK_HEADER_BYTES + nm__arena_chain_bytes(a) : SIZE_MAX;
+}
+
 static const nm__holder_class arena_class = {
     .part = "arena",
     .reclaim = NULL,
     .close = close_with_scope,
     .used = arena_used_seen,
+    .used_in_place = used_in_place,
 };
+
+/* All but the holder. Stats of other threads may look at used_seen at any time. */
+static void fill_in(nm__arena *a, const nm_arena_options *o) {
+    a->face = (nm_arena){nm__arena_nowhere(a), nm__arena_nowhere(a)};
+    a->holder.name = a->name;
+    a->block = a->first = a->spare = NULL;
+    a->large = NULL;
+    a->mark = NULL;
+    a->deferred = NULL;
+    /* marks of different arenas get different numbers, also where memory is reused; the top bit is kept free so that
+     * the count does not wrap, and 0 means "before all marks" */
+    a->mark_id = ((uint64_t)(uintptr_t)a * UINT64_C(0x9e3779b97f4a7c15) >> 1) | 1;
+    a->step_bytes = o->block_bytes == 0 ? NM__ARENA_BLOCK_FIRST_BYTES : (size_t)1 << nm__log2_ceil(o->block_bytes);
+    a->capacity_bytes = o->capacity_bytes == 0 ? SIZE_MAX : o->capacity_bytes;
+    a->granted_bytes = a->large_bytes = a->extra_bytes = 0;
+    nm_atomic_store(&a->used_seen, 0, NM_RELAXED);
+    a->status = NM_OK;
+    a->checked = nm__check_active();
+    a->running = false;
+    nm__name_copy(a->name, o->name);
+}
+
+/* In a request scope's own block: the first block of the chain is there already. */
+static nm__arena *open_in_place(nm_scope *scope, const nm_arena_options *o) {
+    void *record;
+    nm__block block;
+    if (!nm__place_take(scope, NM__ARENA_BLOCK_HEADER_BYTES + NM_ALIGN, &record, &block)) return NULL;
+    nm__arena *a = record;
+    uint64_t mark_id = a->mark_id; /* of the arena that was here before: its marks shall not be taken for this one's */
+    fill_in(a, o);
+    if (mark_id != 0) a->mark_id = mark_id;
+    nm__holder_place(scope, &a->holder, &arena_class);
+    nm__arena_block *b = (nm__arena_block *)(void *)block.base;
+    *b = (nm__arena_block){.block = block};
+    a->block = a->first = b;
+    a->granted_bytes = block.granted;
+    a->face.ptr = nm__arena_payload(b);
+    a->step_bytes = nm__max(a->step_bytes, (size_t)1 << nm__log2_ceil(block.bytes));
+    nm__arena_settle(a);
+    return a;
+}
 
 nm_status nm_arena_open_at(nm_arena **out, nm_scope *scope, const nm_arena_options *options, const char *site) {
     (void)site;
     if (out == NULL) return NM_EINVAL;
     *out = NULL;
-    nm_arena_options o = nm_arena_options_init();
-    nm_status st = nm__options_read(&o, sizeof o, options);
-    if (st != NM_OK) return st;
+    nm_arena_options copy;
+    const nm_arena_options *o = options;
+    if (NM_UNLIKELY(o == NULL || o->struct_size != sizeof copy)) {
+        copy = nm_arena_options_init();
+        nm_status st = nm__options_read(&copy, sizeof copy, options);
+        if (st != NM_OK) return st;
+        o = &copy;
+    }
     if (scope == NULL) return NM_EINVAL;
-    if (o.block_bytes == 0) o.block_bytes = NM__ARENA_BLOCK_FIRST_BYTES;
-    if (o.block_bytes < NM__ARENA_BLOCK_FIRST_BYTES || o.block_bytes > NM__ARENA_BLOCK_MAX_BYTES) return NM_EINVAL;
+    if (o->block_bytes != 0 &&
+        (o->block_bytes < NM__ARENA_BLOCK_FIRST_BYTES || o->block_bytes > NM__ARENA_BLOCK_MAX_BYTES))
+        return NM_EINVAL;
 
-    void *record;
-    st = nm__record_take(scope, &record);
-    if (st != NM_OK) return st;
-    nm__arena *a = record;
-    *a = (nm__arena){
-        .face = {.ptr = nm__arena_nowhere(a), .end = nm__arena_nowhere(a)},
-        .holder = {.class = &arena_class, .scope = scope, .name = a->name},
-        /* marks of different arenas get different numbers, also where memory is reused; the top bit is kept free so that
-         * the count does not wrap, and 0 means "before all marks" */
-        .mark_id = ((uint64_t)(uintptr_t)a * UINT64_C(0x9e3779b97f4a7c15) >> 1) | 1,
-        .step_bytes = (size_t)1 << nm__log2_ceil(o.block_bytes),
-        .capacity_bytes = o.capacity_bytes == 0 ? SIZE_MAX : o.capacity_bytes,
-        .status = NM_OK,
-        .checked = nm__check_active(),
-    };
-    nm__name_copy(a->name, o.name);
-    nm__holder_add(scope, &a->holder, NM__RECLAIM_NEVER);
+    nm__arena *a = open_in_place(scope, o);
+    if (a == NULL) {
+        void *record;
+        nm_status st = nm__record_take(scope, &record);
+        if (st != NM_OK) return st;
+        a = record;
+        fill_in(a, o);
+        a->holder.class = &arena_class;
+        nm__holder_add(scope, &a->holder, NM__RECLAIM_NEVER);
+    }
     *out = &a->face;
     return NM_OK;
 }

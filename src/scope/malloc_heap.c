@@ -67,7 +67,7 @@ static void close_with_scope(nm__holder *holder, nm__leaks *leaks, const char *s
     (void)site;
     nm__malloc *heap = of_holder(holder);
     nm_scope *scope = heap->scope;
-    nm_atomic_store(&scope->heap, NULL, NM_RELAXED);
+    nm_atomic_store(&scope->heap, (nm__malloc *)NULL, NM_RELAXED);
     close_large(heap, leaks);
     close_pages(heap, leaks, heap->full);
     for (unsigned class = 0; class < NM__MALLOC_CLASSES; class ++) close_pages(heap, leaks, heap->open[class]);
@@ -102,6 +102,11 @@ static void move_to_the_end(nm_scope *scope, nm__holder *holder) {
         if (after != NULL) after->previous = holder;
     }
     pthread_mutex_unlock(&scope->root->tree);
+}
+
+nm__holder *nm__malloc_holder(const nm_scope *scope) {
+    nm__malloc *heap = nm_atomic_load(&scope->heap, NM_ACQUIRE);
+    return heap != NULL ? &heap->holder : NULL;
 }
 
 nm__malloc *nm__malloc_heap(nm_scope *scope) {

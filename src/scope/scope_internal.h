@@ -12,6 +12,7 @@
 #include "scope/holder.h"
 
 typedef struct nm__root nm__root;
+typedef struct nm__ready nm__ready;
 typedef struct nm__deferred nm__deferred;
 typedef struct nm__held nm__held;
 typedef struct nm__malloc nm__malloc;
@@ -21,6 +22,9 @@ typedef struct nm__malloc nm__malloc;
 #define NM__FROZEN         ((size_t)1 << 63)
 #define NM__LIMITS_CHANGED ((size_t)1 << 57)
 #define NM__GRANTED_MASK   (NM__LIMITS_CHANGED - 1)
+
+/* Where, in a block of its own, a request scope has room for an arena; see ready.h. */
+#define NM__PLACE_OFFSET NM__RECORD_BYTES
 
 /* No limit. */
 #define NM__UNLIMITED SIZE_MAX
@@ -32,6 +36,7 @@ struct nm_scope {
     NM_ATOMIC(size_t) hard;    /* NM__UNLIMITED = none of its own */
     NM_ATOMIC(size_t) soft;    /* 0 = none */
     NM_ATOMIC(size_t) peak;
+    NM_ATOMIC(nm__ready *) ready;   /* of a process or service scope, from the first request below it on; ready.h */
     NM_ATOMIC(uint64_t) fail_after; /* grants until one is refused; 0 = off */
     NM_ATOMIC(uint64_t) refused_count;
     NM_ATOMIC(uint32_t) soft_count;
@@ -41,9 +46,12 @@ struct nm_scope {
     uint8_t kind;
     uint8_t leak_mode;
     bool defers_ran;
-    uint8_t debug;                     /* nm_debug_flags, the parent's included */
-    NM_ATOMIC(uint8_t) refused_status; /* of the last refusal, negated; refusal.c */
-    NM_ATOMIC(nm_scope *) refused_at;  /* itself or an ancestor; NULL: the system */
+    uint8_t debug;           /* nm_debug_flags, the parent's included */
+    uint8_t block_order;     /* of a request scope in a block of its own: log2 of the block's bytes; else 0 */
+    NM_ATOMIC(bool) is_open; /* likewise: not lying ready */
+    NM_ATOMIC(uint8_t)
+    refused_status; /* of the last refusal, negated; 0 = none, and the next two mean nothing; refusal.c */
+    NM_ATOMIC(uint16_t) refused_above; /* whose limit it was: 1 = its own, 2 = the parent's, ...; 0 = nobody's */
     NM_ATOMIC(size_t) refused_wanted;
     NM_ATOMIC(nm__malloc *) heap; /* of nm_scope_malloc; NULL before the first allocation */
     nm_pressure_fn *on_pressure;
@@ -51,9 +59,11 @@ struct nm_scope {
     const char *site;    /* where opened */
     size_t sample_bytes; /* 0 = no samples */
     /* under the root's tree lock */
-    nm_scope *first_child, *next_sibling, *previous_sibling;
-    nm__holder *holders; /* newest first */
-    uint32_t child_count;
+    nm_scope *first_child; /* but for those in blocks of their own: they are in a nm__ready's list */
+    nm_scope *next_sibling, *previous_sibling; /* in the parent's list or that one */
+    nm__holder *holders;                       /* newest first; but for an arena in the scope's own block */
+    NM_ATOMIC(uint32_t) child_count; /* of a one-thread scope all; else without those in blocks of their own */
+    NM_ATOMIC(uint32_t) placed;      /* granted for the arena in the scope's own block; 0 = there is none */
     /* of the scope's thread; under the tree lock if the kind is shared */
     uint32_t held_free, held_reserved, held_chunks, held_sweep_at;
     nm__held *held;
@@ -70,17 +80,21 @@ struct nm__root {
     nm_scope scope;                /* first: slot numbers count from here */
     NM_ATOMIC(size_t) handed;      /* bytes charged to scopes and holders; of `granted` the part that is not idle */
     NM_ATOMIC(uint32_t) crossings; /* scopes whose soft_pending is set */
+    NM_ATOMIC(uint32_t) rare; /* reasons to leave the fast paths: scopes whose fail_after is set, checkers that watch */
     size_t range_bytes;
     pthread_mutex_t limits; /* held while limits change */
     pthread_mutex_t tree;   /* children, holders, reclaim list, held lists of shared scopes */
     pthread_cond_t visited; /* a holder's last visitor left; with `tree` */
     nm__holder *reclaimable;
+    nm__ready *readies;
     nm__blocks blocks;             /* has its own lock */
     pthread_mutex_t records;       /* the rest */
     nm__record_page *record_pages; /* with at least one record free */
     nm__slot *free_slot_pages;
     uint32_t slot_pages, slot_pages_max; /* made so far; that fit the range */
     size_t own_bytes;                    /* committed for this struct and headers of record pages */
+    pthread_mutex_t pressure;            /* held while the descriptor is made */
+    NM_ATOMIC(int) pressure_fd;          /* -1: none was asked for yet */
 };
 
 /* This struct's pages. */
@@ -94,6 +108,12 @@ static inline size_t nm__granted(const nm_scope *s) {
     return nm_atomic_load(&s->granted, NM_RELAXED) & NM__GRANTED_MASK;
 }
 static inline size_t nm__soft_rest(size_t soft) { return soft - soft / NM__SOFT_HEADROOM_SHARE; }
+static inline bool nm__is_below(const nm_scope *s, const nm_scope *ancestor) {
+    /* relaxed: a request scope that lay ready gets another parent; whoever walks here holds the tree lock, under which no
+     * parent goes away */
+    while (s != NULL && s != ancestor) s = nm_atomic_load(&s->parent, NM_RELAXED);
+    return s != NULL;
+}
 static inline bool nm__is_shared(const nm_scope *s) { return s->kind <= NM_SCOPE_SERVICE; }
 
 /* For what belongs to the scope's thread, or to all where there is no such thread. */
@@ -116,6 +136,14 @@ typedef struct nm__refusal {
 /* Charges owner and its ancestors below the root; of the root it raises `handed`. All or nothing. False: *why is set. */
 bool nm__charge(nm_scope *owner, size_t bytes, nm__grant_mode mode, nm__refusal *why);
 void nm__uncharge(nm_scope *owner, size_t bytes);
+/* The same, past all credit. */
+bool nm__charge_all(nm_scope *owner, size_t bytes, nm__grant_mode mode, nm__refusal *why);
+void nm__uncharge_all(nm_scope *owner, size_t bytes);
+/* The same for a part of the path: from owner up to, not including, base; for the scope alone. Quiet. */
+bool nm__charge_below(nm_scope *owner, const nm_scope *base, size_t bytes);
+void nm__uncharge_below(nm_scope *owner, const nm_scope *base, size_t bytes);
+bool nm__charge_own(nm_scope *s, size_t bytes);
+void nm__uncharge_own(nm_scope *s, size_t bytes);
 /* Charges the root for committed bytes, giving up idle blocks if it must. Not to be called with the block store's lock held. */
 bool nm__root_charge(nm__root *root, size_t bytes, nm__grant_mode mode);
 void nm__root_uncharge(nm__root *root, size_t bytes);
@@ -123,6 +151,8 @@ void nm__root_uncharge(nm__root *root, size_t bytes);
 #define NM__ROOM_FOR_BLOCK(bytes) ((bytes) + NM__BLOCK_MIN_BYTES)
 /* nm__charge in the given mode with all that FULL means; NM_OK or NM_EBUDGET, counted as a refusal. */
 nm_status nm__grant(nm_scope *owner, size_t bytes, nm__grant_mode mode, const nm__holder *self);
+/* Charges the scope alone; FULL. */
+nm_status nm__grant_own(nm_scope *s, size_t bytes);
 nm_status nm__root_grant(nm__root *root, size_t bytes, nm__grant_mode mode, const nm__holder *self);
 void nm__refused(nm_scope *at);
 /* nm__make_room without the count, for callers that count the refusal themselves. */
@@ -136,8 +166,23 @@ extern const nm__ledger nm__root_ledger; /* context to be filled in */
 size_t nm__reclaim(nm_scope *below, size_t wanted, const nm__holder *self);
 void nm__call_hook(nm_scope *scope, size_t wanted);
 
+/* place.c */
+bool nm__is_placed(const nm__block *block);
+nm_status nm__place_extend(nm__block *block, size_t min_bytes);
+void nm__place_give(const nm__block *block);
+bool nm__place_give_record(nm_scope *owner, const void *record); /* false: it lies elsewhere */
+nm__holder *nm__placed_holder(const nm_scope *s); /* of an arena in the place, if there is one (placed != 0) */
+
 /* record.c, slot.c */
+nm_status nm__record_take_in(nm_scope *owner, nm__grant_mode mode, void **out); /* FULL or QUIET */
 void nm__records_close(nm__root *root);
+
+/* limits.c */
+
+/* Puts the process's limit where *hard is NM_BYTES_AUTO. NM_EINVAL: not of a root. NM_ESYSTEM: it cannot be known. */
+nm_status nm__hard_resolve(const nm_scope *parent, size_t *hard);
+void nm__pressure_init(nm__root *root);
+void nm__pressure_close(nm__root *root);
 
 /* defer.c, held.c: at the close of the scope */
 void nm__defers_run(nm_scope *scope);
@@ -146,8 +191,11 @@ void nm__held_give_back(nm_scope *scope, nm__leaks *leaks, const char *site);
 /* refusal.c */
 
 /* Remembers why something asked of `owner` was refused: by the limit of `at`, or by no limit (NULL). Any thread. */
-void nm__refusal_note(nm_scope *owner, nm_status status, nm_scope *at_or_null, size_t wanted_bytes);
+void nm__refusal_note(nm_scope *owner, nm_status status, const nm_scope *at_or_null, size_t wanted_bytes);
 void nm__refusal_read(const nm_scope *scope, nm_scope_stats *out); /* fills in last_refusal */
+
+/* malloc_heap.c: the heap's holder, which stays last in the scope's list; NULL without one. */
+nm__holder *nm__malloc_holder(const nm_scope *scope);
 
 /* leak_report.c */
 struct nm__leaks {

@@ -504,6 +504,38 @@ static void a_deferred_function_may_free(void **state) {
     assert_int_equal(nm_scope_close(s, NULL), 0);
 }
 
+/* Also of an arena that lies in its request scope's own block and is in no list of holders. */
+static void an_arena_s_deferred_function_may_free(void **state) {
+    (void)state;
+    for (int kind = NM_SCOPE_SERVICE; kind <= NM_SCOPE_TASK; kind++)
+        for (int arena_first = 0; arena_first < 2; arena_first++) {
+            nm_scope *s;
+            nm_arena *arena;
+            assert_ok(nm_scope_open(&s, scope, NM_SCOPE_OPTIONS(.kind = (nm_scope_kind)kind)));
+            void *p = arena_first ? NULL : nm_scope_malloc(s, 100);
+            assert_ok(nm_arena_open(&arena, s, NULL));
+            if (p == NULL) p = nm_scope_malloc(s, 100);
+            assert_ok(nm_arena_defer(arena, free_kept, p));
+            assert_int_equal(nm_scope_close(s, NULL), 0);
+        }
+}
+
+/* A request scope that lay ready starts anew. */
+static void the_next_request_has_no_heap_and_no_refusal_of_the_last(void **state) {
+    (void)state;
+    for (int i = 0; i < 20; i++) {
+        nm_scope *s;
+        assert_ok(nm_scope_open(&s, scope, NM_SCOPE_OPTIONS(.kind = NM_SCOPE_REQUEST, .hard_bytes = 64 * KIB)));
+        assert_status(stats_of(s).last_refusal.status, NM_OK);
+        assert_int_equal(stats_of(s).last_refusal.wanted_bytes, 0);
+        assert_int_equal(stats_of(s).used_bytes, 0);
+        if (i % 2 == 0) nm_scope_free(nm_scope_malloc(s, 100));
+        assert_null(nm_scope_malloc(s, 100 * KIB));
+        assert_status(stats_of(s).last_refusal.status, NM_EBUDGET);
+        assert_int_equal(nm_scope_close(s, NULL), 0);
+    }
+}
+
 static void free_object(nm_evict_reason reason, const void *key, size_t key_len, void *value, size_t size,
                         void *context) {
     (void)reason, (void)key, (void)key_len, (void)size, (void)context;
@@ -786,6 +818,8 @@ int main(void) {
         T(a_close_reports_by_site_and_frees_everything),
         T(a_strict_scope_reports_the_same_and_a_silent_one_nothing),
         T(a_deferred_function_may_free),
+        T(an_arena_s_deferred_function_may_free),
+        T(the_next_request_has_no_heap_and_no_refusal_of_the_last),
         T(a_cache_may_free_its_objects_when_the_scope_closes),
         T(the_dump_lists_it),
         T(random_operations_keep_every_byte),
