@@ -67,6 +67,8 @@ need 'module lua5.4 || module lua-5.4 || module "lua >= 5.4"' liblua5.4-dev lua-
 need 'have gzip' gzip gzip gzip
 need 'have xz' xz-utils xz xz
 need 'have zstd' zstd zstd zstd
+need 'module libmicrohttpd' libmicrohttpd-dev libmicrohttpd-devel libmicrohttpd
+need 'have curl' curl curl curl
 
 if [ "$group" = ci ]; then
     need 'have git' git git git

@@ -37,7 +37,10 @@ static size_t arena_used_seen(const nm__holder *holder) {
 
 static size_t used_in_place(const nm__holder *holder) {
     const nm__arena *a = (const nm__arena *)(const void *)((const unsigned char *)holder - offsetof(nm__arena, holder));
-    bool all = a->large == NULL && a->spare == NULL && a->deferred == NULL && a->block == a->first && !a->checked;
+    /* its only block may be another one, if the one in place lay empty when the scope was short */
+    const unsigned char *place = (const unsigned char *)a + NM__RECORD_BYTES;
+    bool all = a->large == NULL && a->spare == NULL && a->deferred == NULL && !a->checked && a->block == a->first &&
+               (a->block == NULL || a->block->block.base == place);
     return all ? NM__ARENA_BLOCK_HEADER_BYTES + nm__arena_chain_bytes(a) : SIZE_MAX;
 }
 

@@ -7,7 +7,7 @@ void nm__refusal_note(nm_scope *owner, nm_status status, const nm_scope *at_or_n
     size_t above = at_or_null != NULL ? 1 : 0;
     for (const nm_scope *s = owner; above != 0 && s != at_or_null && s->parent != NULL; s = s->parent) above++;
     /* relaxed: each value is right by itself; two threads that are refused at one time may leave a mixture */
-    nm_atomic_store(&owner->refused_above, (uint16_t)nm__min(above, UINT16_MAX), NM_RELAXED);
+    nm_atomic_store(&owner->refused_above, (uint8_t)nm__min(above, UINT8_MAX), NM_RELAXED);
     nm_atomic_store(&owner->refused_wanted, wanted_bytes, NM_RELAXED);
     nm_atomic_store(&owner->refused_status, (uint8_t)-status, NM_RELAXED);
 }
