@@ -62,6 +62,9 @@ need 'have pkg-config' pkg-config pkgconf-pkg-config pkgconf
 need 'module cmocka' libcmocka-dev libcmocka-devel cmocka
 need 'module libarchive' libarchive-dev libarchive-devel libarchive
 need 'module jansson' libjansson-dev jansson-devel jansson
+need 'module sqlite3' libsqlite3-dev sqlite-devel sqlite
+need 'module zlib' zlib1g-dev zlib-devel zlib
+need 'module lua5.4 || module lua-5.4 || module "lua >= 5.4"' liblua5.4-dev lua-devel lua
 need 'have gzip' gzip gzip gzip
 need 'have xz' xz-utils xz xz
 need 'have zstd' zstd zstd zstd

@@ -223,10 +223,11 @@ NM_API int nm_scope_pressure_fd(nm_scope *root);
 
 /* The rest of a program's memory: allocations freed one by one, charged to the scope, in its leak report by site; made to be
  * another library's allocator hooks. 16-aligned, or to `align`, a power of two up to 2 MiB. n == 0 gives a distinct pointer.
- * realloc of NULL allocates, and leaves p as it is if it is refused; it may be called for a p of this scope only.
+ * realloc of NULL allocates, leaves p as it is if it is refused, and is not refused if n is less than p has; it keeps the
+ * contents, not an alignment above 16; it may be called for a p of this scope only.
  * NULL: refused, and nm_scope_stats.last_refusal tells why. What is not freed before the scope closes is a leak, and freed.
- * Each allocation costs 16 bytes beside its own and its rounding to a size class. Any thread, if the scope is shared; else the
- * scope's, but free may come from any. Cost: O(1) and a lock; the scope is charged for whole blocks, now and then. */
+ * Each allocation costs 16 bytes beside its own and its rounding to a size class, an aligned one up to `align` more. Any
+ * thread, if the scope is shared; else the scope's, but free may come from any. Cost: O(1) and a lock; the scope is charged for whole blocks, now and then. */
 NM_API NM_NODISCARD NM_ALLOC_SIZE(2) void *nm_scope_malloc(nm_scope *scope, size_t n);
 NM_API NM_NODISCARD NM_ALLOC_SIZE(2) void *nm_scope_malloc_at(nm_scope *scope, size_t n, const char *site);
 NM_API NM_NODISCARD NM_ALLOC_SIZE(2, 3) void *nm_scope_calloc(nm_scope *scope, size_t n, size_t size);

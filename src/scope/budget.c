@@ -235,6 +235,7 @@ bool nm__make_room(nm_scope *owner, size_t bytes, const nm__holder *self) {
     nm_scope *s = without_room(owner, bytes);
     if (s == NULL || make_room_at(s, bytes, self)) return true;
     nm__refused(s);
+    nm__refusal_note(owner, NM_EBUDGET, s, bytes);
     return false;
 }
 
@@ -245,7 +246,10 @@ nm_status nm__grant(nm_scope *owner, size_t bytes, nm__grant_mode mode, const nm
         bool again = mode == NM__GRANT_FULL && !why.injected && round < NM__GRANT_ROUNDS;
         if (!again || !make_room_at(why.at, bytes, self)) {
             /* a quiet caller makes room itself and asks again: nm__make_room counts */
-            if (mode == NM__GRANT_FULL || why.injected) nm__refused(why.at);
+            if (mode == NM__GRANT_FULL || why.injected) {
+                nm__refused(why.at);
+                nm__refusal_note(owner, NM_EBUDGET, why.at, bytes);
+            }
             return NM_EBUDGET;
         }
     }
@@ -256,6 +260,7 @@ nm_status nm__grant_own(nm_scope *s, size_t bytes) {
     for (int round = 0; !nm__charge_own(s, bytes); round++)
         if (round == NM__GRANT_ROUNDS || !make_room_at(s, bytes, NULL)) {
             nm__refused(s);
+            nm__refusal_note(s, NM_EBUDGET, s, bytes);
             return NM_EBUDGET;
         }
     return NM_OK;

@@ -9,6 +9,7 @@ nm_status nm__outside_charge(nm_scope *owner, size_t bytes, nm__grant_mode mode,
     if (st != NM_OK) return st;
     st = nm__root_grant(owner->root, bytes, mode, self);
     if (st != NM_OK) {
+        if (mode == NM__GRANT_FULL) nm__refusal_note(owner, st, &owner->root->scope, bytes);
         nm__uncharge(owner, bytes);
         return st;
     }
@@ -37,6 +38,7 @@ nm_status nm__range_commit(nm_scope *owner, void *address, size_t bytes, nm__gra
     if (st != NM_OK) return st;
     if (!nm__os_get()->commit(address, bytes)) {
         nm__outside_uncharge(owner, bytes);
+        nm__refusal_note(owner, NM_ENOMEM, NULL, bytes);
         return NM_ENOMEM;
     }
     /* The addresses may have been poisoned in another life, before they went back to the system. */
@@ -97,11 +99,15 @@ nm_status nm__block_take(nm_scope *owner, size_t min_bytes, size_t want_bytes, n
                 return NM_OK;
             }
             nm__uncharge(owner, asked);
-            if (st != NM_EBUDGET) return st;
+            if (st != NM_EBUDGET) {
+                nm__refusal_note(owner, st, NULL, asked);
+                return st;
+            }
             why = (nm__refusal){.at = &owner->root->scope};
         }
         if (why.injected) {
             nm__refused(why.at);
+            nm__refusal_note(owner, NM_EBUDGET, why.at, asked);
             return NM_EBUDGET;
         }
         size_t room = nm__room_at(why.at);
@@ -121,6 +127,7 @@ nm_status nm__block_take(nm_scope *owner, size_t min_bytes, size_t want_bytes, n
             break;
     }
     if (st == NM_EBUDGET) nm__refused(why.at);
+    nm__refusal_note(owner, st, st == NM_EBUDGET ? why.at : NULL, min_bytes);
     return st;
 }
 
@@ -142,6 +149,7 @@ nm_status nm__block_extend(nm_scope *owner, nm__block *block, size_t min_bytes) 
     }
     if (why.injected) {
         nm__refused(why.at);
+        nm__refusal_note(owner, NM_EBUDGET, why.at, rest);
         return NM_EBUDGET;
     }
     nm_status st = nm__grant(owner, min_bytes, NM__GRANT_FULL, NULL);

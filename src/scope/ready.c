@@ -195,6 +195,7 @@ static void clear(nm_scope *s) {
     nm_atomic_store(&s->granted, 0, NM_RELAXED);
     nm_atomic_store(&s->peak, 0, NM_RELAXED);
     nm_atomic_store(&s->refused_count, 0, NM_RELAXED);
+    nm_atomic_store(&s->refused_status, 0, NM_RELAXED);
     nm_atomic_store(&s->soft_count, 0, NM_RELAXED);
     nm_atomic_store(&s->over_soft, false, NM_RELAXED);
     nm_atomic_store(&s->placed, 0, NM_RELAXED);

@@ -81,6 +81,8 @@ nm_status nm__record_take_in(nm_scope *owner, nm__grant_mode mode, void **out) {
     }
     if (st != NM_OK) {
         if (st == NM_EBUDGET && full) nm__refused(&root->scope);
+        if (st != NM_EBUDGET || full)
+            nm__refusal_note(owner, st, st == NM_EBUDGET ? &root->scope : NULL, NM__RECORD_BYTES);
         nm__uncharge(owner, NM__RECORD_BYTES);
         return st;
     }

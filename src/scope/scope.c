@@ -196,8 +196,10 @@ static void count_leaks(nm__root *root, const nm_leak_report *report) {
 static void tear_down(nm_scope *s, nm__leaks *leaks, const char *site) {
     leaks->mode = (nm_leak_mode)s->leak_mode;
     nm__held_give_back(s, leaks, site);
-    while (s->holders != NULL) close_holder(s->holders, leaks, site);
+    while (s->holders != NULL && s->holders != nm__malloc_holder(s)) close_holder(s->holders, leaks, site);
     if (s->block_order != 0 && s->placed != 0) close_holder(nm__placed_holder(s), leaks, site);
+    /* the heap of nm_scope_malloc: what arenas deferred and what caches hold may be freed into it until here */
+    while (s->holders != NULL) close_holder(s->holders, leaks, site);
     if (nm_atomic_exchange(&s->soft_pending, false, NM_RELAXED)) nm_atomic_sub(&s->root->crossings, 1, NM_RELAXED);
     nm_scope_fail_after(s, 0);
     nm__ready_end_close(s);

@@ -15,6 +15,7 @@ typedef struct nm__root nm__root;
 typedef struct nm__ready nm__ready;
 typedef struct nm__deferred nm__deferred;
 typedef struct nm__held nm__held;
+typedef struct nm__malloc nm__malloc;
 
 /* Above the bytes, `granted` has a bit that is set while the limits change (whoever would charge then waits for the change)
  * and a count of such changes, so that a charge checked against the old limits does not go through under the new ones. */
@@ -45,11 +46,14 @@ struct nm_scope {
     uint8_t kind;
     uint8_t leak_mode;
     bool defers_ran;
-    uint8_t debug;           /* nm_debug_flags, the parent's included */
-    uint8_t block_order;     /* of a request scope in a block of its own: log2 of the block's bytes; else 0 */
-    NM_ATOMIC(bool) is_open; /* likewise: not lying ready */
-    uint8_t sample_log2;     /* log2 of the bytes between samples; 0 = none */
-    uint32_t dump_depth; /* of the dump at work, with dump_next: see dump_prometheus.c. Under the root's tree lock */
+    uint8_t debug;                     /* nm_debug_flags, the parent's included */
+    uint8_t block_order;               /* of a request scope in a block of its own: log2 of the block's bytes; else 0 */
+    NM_ATOMIC(bool) is_open;           /* likewise: not lying ready */
+    uint8_t sample_log2;               /* log2 of the bytes between samples; 0 = none */
+    NM_ATOMIC(uint8_t) refused_status; /* of the last refusal, negated; 0 = none; refusal.c */
+    NM_ATOMIC(uint8_t) refused_above;  /* whose limit it was: 1 = its own, 2 = the parent's, ...; 0 = nobody's */
+    NM_ATOMIC(size_t) refused_wanted;
+    NM_ATOMIC(nm__malloc *) heap; /* of nm_scope_malloc; NULL before the first allocation */
     nm_pressure_fn *on_pressure;
     void *context;
     const char *site; /* where opened */
@@ -62,6 +66,7 @@ struct nm_scope {
     NM_ATOMIC(uint32_t) placed;      /* granted for the arena in the scope's own block; 0 = there is none */
     /* of the scope's thread; under the tree lock if the kind is shared */
     uint32_t held_free, held_reserved, held_sweep_at;
+    uint32_t dump_depth; /* under the tree lock, with dump_next: of the dump at work; see dump_prometheus.c */
     nm__held *held;
     size_t held_bytes, held_limit;
     nm__deferred *deferred;
@@ -187,6 +192,15 @@ void nm__pressure_close(nm__root *root);
 /* defer.c, held.c: at the close of the scope */
 void nm__defers_run(nm_scope *scope);
 void nm__held_give_back(nm_scope *scope, nm__leaks *leaks, const char *site);
+
+/* refusal.c */
+
+/* Remembers why something asked of `owner` was refused: by the limit of `at`, or by no limit (NULL). Any thread. */
+void nm__refusal_note(nm_scope *owner, nm_status status, const nm_scope *at_or_null, size_t wanted_bytes);
+void nm__refusal_read(const nm_scope *scope, nm_scope_stats *out); /* fills in last_refusal */
+
+/* malloc_heap.c: the heap's holder, which stays last in the scope's list; NULL without one. */
+nm__holder *nm__malloc_holder(const nm_scope *scope);
 
 /* leak_report.c */
 struct nm__leaks {

@@ -52,6 +52,8 @@ nm_status nm__slots_take(nm_scope *owner, bool quiet, nm__slot **out) {
     }
     if (st != NM_OK) {
         if (st == NM_EBUDGET && !quiet) nm__refused(&root->scope);
+        if (st != NM_EBUDGET || !quiet)
+            nm__refusal_note(owner, st, st == NM_EBUDGET ? &root->scope : NULL, NM__PAGE_BYTES);
         nm__uncharge(owner, NM__PAGE_BYTES);
         return st;
     }

@@ -92,6 +92,7 @@ void nm__stats_read(const nm_scope *s, nm_scope_stats *out) {
     out->soft_count = nm_atomic_load(&s->soft_count, NM_RELAXED);
     out->kind = (nm_scope_kind)s->kind;
     nm__name_copy(out->name, s->name);
+    nm__refusal_read(s, out);
 }
 
 static size_t own_bytes(nm__root *root) {
