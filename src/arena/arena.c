@@ -10,11 +10,7 @@ static void give_all(nm__arena *a) {
     nm__arena_run_deferred(a, 0);
     while (a->large != NULL) nm__arena_pop_large(a);
     while (a->block != NULL) nm__arena_give_block(a, nm__arena_pop_block(a));
-    while (a->spare != NULL) {
-        nm__arena_block *b = a->spare;
-        a->spare = b->previous;
-        nm__arena_give_block(a, b);
-    }
+    while (a->spare != NULL) nm__arena_give_spare(a);
 }
 
 static nm__arena *of_holder(nm__holder *holder) {
@@ -63,7 +59,9 @@ nm_status nm_arena_open_at(nm_arena **out, nm_scope *scope, const nm_arena_optio
         /* marks of different arenas get different numbers, also where memory is reused; the top bit is kept free so that
          * the count does not wrap, and 0 means "before all marks" */
         .mark_id = ((uint64_t)(uintptr_t)a * UINT64_C(0x9e3779b97f4a7c15) >> 1) | 1,
-        .step_bytes = (size_t)1 << nm__log2_ceil(o.block_bytes),
+        .easy_mark_id = UINT64_MAX,
+        .step_order = (uint8_t)nm__log2_ceil(o.block_bytes),
+        .first_order = (uint8_t)nm__log2_ceil(o.block_bytes),
         .capacity_bytes = o.capacity_bytes == 0 ? SIZE_MAX : o.capacity_bytes,
         .status = NM_OK,
         .checked = nm__check_active(),
@@ -98,17 +96,19 @@ static void poison_chain(const nm__arena *a) {
         nm__check_poison(nm__arena_payload(b), b->block.granted - NM__ARENA_BLOCK_HEADER_BYTES);
 }
 
-void nm_arena_reset(nm_arena *arena) {
-    nm__arena *a = nm__arena_of(arena);
+static void reset_slow(nm__arena *a) {
     if (in_deferred(a, "arena reset by a function that was deferred in it")) return;
     nm__arena_run_deferred(a, 0);
     while (a->large != NULL) nm__arena_pop_large(a);
     if (a->block != NULL) {
         if (a->checked) poison_chain(a);
         nm__arena_block *b = a->block;
+        size_t chain_bytes = a->granted_bytes - a->spare_bytes;
+        nm__arena_note_round(a, chain_bytes - (size_t)(nm__arena_granted_end(b) - a->face.ptr));
         if (b != a->first) { /* the newest, which is mostly the largest, stays current; all others become spares */
             a->first->previous = a->spare;
             a->spare = b->previous;
+            a->spare_bytes += chain_bytes - b->block.granted;
             b->previous = NULL;
             b->used_before = 0;
             a->first = b;
@@ -118,7 +118,31 @@ void nm_arena_reset(nm_arena *arena) {
     a->mark = NULL;
     a->extra_bytes = 0;
     a->status = NM_OK;
+    nm__arena_trim(a);
     nm__arena_settle(a);
+}
+
+void nm_arena_reset(nm_arena *arena) {
+    nm__arena *a = nm__arena_of(arena);
+    if (NM_UNLIKELY(a->ease == NM__RESET_HARD)) {
+        reset_slow(a);
+        return;
+    }
+    unsigned char *start = nm__arena_payload(a->block);
+    if (a->ease == NM__RESET_EASY) {
+        /* as in reset_slow; noted once: the slow path would note it again, which a maximum does not mind, but decay twice */
+        size_t high = a->high_bytes;
+        nm__arena_note_round(a, (size_t)(a->face.ptr - a->block->block.base));
+        if (NM_UNLIKELY(nm__arena_is_excessive(a))) {
+            a->high_bytes = high;
+            reset_slow(a);
+            return;
+        }
+    }
+    a->face.ptr = start;
+    a->mark = NULL;
+    a->status = NM_OK;
+    nm_atomic_store(&a->used_seen, 0, NM_RELAXED);
 }
 
 /* ---- what it tells ----------------------------------------------------------------------------------------------- */

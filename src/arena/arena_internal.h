@@ -26,7 +26,8 @@
 typedef struct nm__arena_block {
     nm__block block;
     struct nm__arena_block *previous;
-    size_t used_before; /* handed out in the blocks before this one */
+    size_t used_before;     /* handed out in the blocks before this one */
+    uint64_t first_mark_id; /* marks from this one on have their records here or later */
 } nm__arena_block;
 #define NM__ARENA_BLOCK_HEADER_BYTES ((size_t)48)
 _Static_assert(sizeof(nm__arena_block) <= NM__ARENA_BLOCK_HEADER_BYTES, "the payload begins behind the header");
@@ -61,6 +62,10 @@ typedef struct nm__arena_deferred {
     uint64_t mark_id; /* as in nm__arena_large */
 } nm__arena_deferred;
 
+/* What a reset has to do. EASY: one block in the chain, nothing deferred, nothing large, nobody watches, so that `end` is
+ * right for an empty block too; the high-water mark may say that memory is to go. TINY: not even that. */
+typedef enum nm__arena_ease { NM__RESET_HARD, NM__RESET_EASY, NM__RESET_TINY } nm__arena_ease;
+
 typedef struct nm__arena {
     nm_arena face; /* first: the public pointer is a pointer to this */
     nm__holder holder;
@@ -71,14 +76,19 @@ typedef struct nm__arena {
     nm__arena_record *mark;       /* the newest */
     nm__arena_deferred *deferred; /* the newest */
     uint64_t mark_id;             /* the next mark's; never used twice */
-    size_t step_bytes;            /* size of the next block */
-    size_t capacity_bytes;        /* SIZE_MAX: none */
-    size_t granted_bytes;         /* of all blocks in all lists */
-    size_t large_bytes;           /* handed out in large blocks */
-    size_t extra_bytes;           /* red zones in the chain, which do not count as used; 0 if not checked */
-    NM_ATOMIC(size_t) used_seen;  /* what stats see: used at the last slow path */
+    uint64_t easy_mark_id;       /* from this mark on there is nothing to undo but `ptr`; UINT64_MAX: there always is */
+    size_t capacity_bytes;       /* SIZE_MAX: none */
+    size_t granted_bytes;        /* of all blocks in all lists */
+    size_t spare_bytes;          /* and of the spares alone */
+    size_t large_bytes;          /* handed out in large blocks */
+    size_t extra_bytes;          /* red zones in the chain, which do not count as used; 0 if not checked */
+    NM_ATOMIC(size_t) used_seen; /* what stats see: used at the last slow path */
+    size_t high_bytes;           /* what a round needs of blocks: a maximum that decays with every reset */
     nm_status status;
-    bool checked; /* a checker wants to see every allocation: end == ptr at all times */
+    uint8_t step_order;  /* log2 of the size of the next block */
+    uint8_t first_order; /* and of the first, which it never falls below */
+    uint8_t ease;        /* of a reset, see nm__arena_ease */
+    bool checked;        /* a checker wants to see every allocation: end == ptr at all times */
     bool running; /* deferred functions are at work: end == ptr, and whatever would change the arena is refused */
     char name[NM_NAME_BYTES];
 } nm__arena;
@@ -131,11 +141,28 @@ nm_status nm__arena_place(nm__arena *a, size_t size, size_t align, size_t extra,
 /* Grants at least min_bytes more of a block of the chain or of a large one, giving up idle blocks if need be. */
 nm_status nm__arena_extend(nm__arena *a, nm__block *block, size_t min_bytes);
 
+/* The size of the next block. */
+static inline size_t nm__arena_step(const nm__arena *a) { return (size_t)1 << a->step_order; }
+
 /* Takes the newest block off the chain; ptr goes back to where the one before it was left. Needs nm__arena_settle. */
 nm__arena_block *nm__arena_pop_block(nm__arena *a);
 void nm__arena_give_block(nm__arena *a, nm__arena_block *b);
+void nm__arena_give_spare(nm__arena *a); /* the newest */
 /* Gives the newest large block back. */
 void nm__arena_pop_large(nm__arena *a);
+
+/* At a reset, when all of the chain are spares but for an empty current block: gives back what the high-water mark does not
+ * ask for. Needs nm__arena_settle. */
+void nm__arena_trim(nm__arena *a);
+
+/* True if a reset gives memory back. A quarter more than the high-water mark is kept, for the tails of blocks differ from
+ * round to round; and up to four times as much, so that rounds of changing size do not take and give blocks all the time. */
+static inline size_t nm__arena_keep(const nm__arena *a) { return a->high_bytes + a->high_bytes / 4; }
+static inline bool nm__arena_is_excessive(const nm__arena *a) { return a->granted_bytes / 4 > nm__arena_keep(a); }
+static inline void nm__arena_note_round(nm__arena *a, size_t needed_bytes) {
+    a->high_bytes = nm__max(a->high_bytes - a->high_bytes / 8, needed_bytes);
+}
+static inline bool nm__arena_is_tiny(const nm__arena *a) { return a->granted_bytes >> a->first_order <= 4; }
 
 /* ---- mark.c ------------------------------------------------------------------------------------------------------ */
 

@@ -11,6 +11,15 @@ void nm__arena_settle(nm__arena *a) {
         size_t room = (size_t)(nm__arena_granted_end(a->block) - ptr);
         a->face.end = ptr + nm__min(room, a->capacity_bytes - used);
     }
+    uint64_t easy = UINT64_MAX;
+    if (a->block != NULL && !a->checked && !a->running) {
+        easy = a->block->first_mark_id;
+        if (a->large != NULL && a->large->mark_id >= easy) easy = a->large->mark_id + 1;
+        if (a->deferred != NULL && a->deferred->mark_id >= easy) easy = a->deferred->mark_id + 1;
+    }
+    a->easy_mark_id = easy;
+    bool hard = easy == UINT64_MAX || a->block != a->first || a->large != NULL || a->deferred != NULL;
+    a->ease = hard ? NM__RESET_HARD : nm__arena_is_tiny(a) ? NM__RESET_TINY : NM__RESET_EASY;
     /* relaxed: pairs with the load in arena_used_seen (arena.c); a figure for stats, which orders nothing */
     nm_atomic_store(&a->used_seen, used, NM_RELAXED);
 }
@@ -32,6 +41,7 @@ nm__arena_block *nm__arena_pop_block(nm__arena *a) {
 static void push_block(nm__arena *a, nm__arena_block *b) {
     b->used_before = nm__arena_chain_bytes(a);
     b->previous = a->block;
+    b->first_mark_id = a->mark_id;
     a->block = b;
     if (a->first == NULL) a->first = b;
     a->face.ptr = nm__arena_payload(b);
@@ -46,6 +56,26 @@ static void give(nm__arena *a, const nm__block *block) {
 
 void nm__arena_give_block(nm__arena *a, nm__arena_block *b) { give(a, &b->block); }
 
+void nm__arena_give_spare(nm__arena *a) {
+    nm__arena_block *b = a->spare;
+    a->spare = b->previous;
+    a->spare_bytes -= b->block.granted;
+    nm__arena_give_block(a, b);
+}
+
+void nm__arena_trim(nm__arena *a) {
+    if (!nm__arena_is_excessive(a) || nm__arena_is_tiny(a)) return;
+    size_t keep = nm__arena_keep(a);
+    while (a->spare != NULL &&
+           (a->granted_bytes - a->spare->block.granted >= keep || a->spare->block.granted / 3 > keep))
+        nm__arena_give_spare(a);
+    if (a->block == NULL || a->block->block.granted / 4 <= keep) return;
+    /* The last block of a spike. The next round begins with one that is large enough for it. */
+    nm__arena_give_block(a, nm__arena_pop_block(a));
+    size_t order = nm__log2_ceil(nm__max(keep, 1));
+    a->step_order = (uint8_t)nm__max(a->first_order, nm__min(order, nm__log2_floor(NM__ARENA_BLOCK_LAST_BYTES)));
+}
+
 void nm__arena_pop_large(nm__arena *a) {
     nm__arena_large *l = a->large;
     a->large = l->previous;
@@ -56,13 +86,8 @@ void nm__arena_pop_large(nm__arena *a) {
 /* Gives back what holds nothing: the spares, and the current block if nothing is in it, but not `keep`. False: there was no
  * such block. No request may be refused for want of memory that lies idle, least of all in the same arena. */
 static bool drop_idle(nm__arena *a, const nm__block *keep) {
-    bool any = false;
-    while (a->spare != NULL) {
-        nm__arena_block *b = a->spare;
-        a->spare = b->previous;
-        nm__arena_give_block(a, b);
-        any = true;
-    }
+    bool any = a->spare != NULL;
+    while (a->spare != NULL) nm__arena_give_spare(a);
     if (a->block != NULL && &a->block->block != keep && a->face.ptr == nm__arena_payload(a->block)) {
         nm__arena_give_block(a, nm__arena_pop_block(a));
         any = true;
@@ -138,8 +163,9 @@ static nm_status place_next(nm__arena *a, size_t size, size_t align, size_t extr
     if (*link != NULL) {
         b = *link;
         *link = b->previous;
+        a->spare_bytes -= b->block.granted;
     } else {
-        size_t want = a->step_bytes;
+        size_t want = nm__arena_step(a);
         /* a small capacity needs no large block */
         if (!a->checked && left < want) want = nm__min(want, NM__ARENA_BLOCK_HEADER_BYTES + left);
         nm__block block;
@@ -148,7 +174,7 @@ static nm_status place_next(nm__arena *a, size_t size, size_t align, size_t extr
         b = (nm__arena_block *)(void *)block.base;
         if (a->checked) nm__check_unpoison(b, sizeof *b);
         *b = (nm__arena_block){.block = block};
-        if (a->step_bytes < NM__ARENA_BLOCK_LAST_BYTES) a->step_bytes *= 2;
+        if (nm__arena_step(a) < NM__ARENA_BLOCK_LAST_BYTES) a->step_order++;
     }
     push_block(a, b);
     advance(a, align_up(a->face.ptr, align), size, extra, out);
@@ -178,7 +204,7 @@ nm_status nm__arena_place(nm__arena *a, size_t size, size_t align, size_t extra,
 
     /* padding counts as used in the chain but not in a block of its own, where a capacity that is nearly full has room */
     size_t padded = size + (align > NM_ALIGN ? align : 0);
-    size_t limit = nm__max(a->step_bytes, NM__ARENA_LARGE_STEP_MIN_BYTES) / 4;
+    size_t limit = nm__max(nm__arena_step(a), NM__ARENA_LARGE_STEP_MIN_BYTES) / 4;
     if (padded > limit || padded > left) return place_large(a, size, align, extra, out);
     return place_next(a, size, align, extra, left, out);
 }
