@@ -48,6 +48,8 @@ nm_status nm_arena_open_at(nm_arena **out, nm_scope *scope, const nm_arena_optio
     if (scope == NULL) return NM_EINVAL;
     if (o.block_bytes == 0) o.block_bytes = NM__ARENA_BLOCK_FIRST_BYTES;
     if (o.block_bytes < NM__ARENA_BLOCK_FIRST_BYTES || o.block_bytes > NM__ARENA_BLOCK_MAX_BYTES) return NM_EINVAL;
+    if (o.contiguous && o.capacity_bytes == 0) return NM_EINVAL;
+    if (o.contiguous && o.capacity_bytes > NM__BYTES_MAX / 4) return NM_ETOOLARGE;
 
     void *record;
     st = nm__record_take(scope, &record);
@@ -65,8 +67,18 @@ nm_status nm_arena_open_at(nm_arena **out, nm_scope *scope, const nm_arena_optio
         .capacity_bytes = o.capacity_bytes == 0 ? SIZE_MAX : o.capacity_bytes,
         .status = NM_OK,
         .checked = nm__check_active(),
+        .watched = nm__check_active() || o.secret,
+        .secret = o.secret,
+        .contiguous = o.contiguous,
     };
     nm__name_copy(a->name, o.name);
+    if (o.contiguous) {
+        st = nm__arena_range_open(a);
+        if (st != NM_OK) {
+            nm__record_give(scope, a);
+            return st;
+        }
+    }
     nm__holder_add(scope, &a->holder, NM__RECLAIM_NEVER);
     *out = &a->face;
     return NM_OK;
@@ -91,17 +103,12 @@ void nm_arena_close(nm_arena *arena) {
     nm__record_give(a->holder.scope, a);
 }
 
-static void poison_chain(const nm__arena *a) {
-    for (const nm__arena_block *b = a->block; b != NULL; b = b->previous)
-        nm__check_poison(nm__arena_payload(b), b->block.granted - NM__ARENA_BLOCK_HEADER_BYTES);
-}
-
 static void reset_slow(nm__arena *a) {
     if (in_deferred(a, "arena reset by a function that was deferred in it")) return;
     nm__arena_run_deferred(a, 0);
     while (a->large != NULL) nm__arena_pop_large(a);
     if (a->block != NULL) {
-        if (a->checked) poison_chain(a);
+        if (a->watched) nm__arena_undo_chain(a);
         nm__arena_block *b = a->block;
         size_t chain_bytes = a->granted_bytes - a->spare_bytes;
         nm__arena_note_round(a, chain_bytes - (size_t)(nm__arena_granted_end(b) - a->face.ptr));

@@ -89,6 +89,9 @@ typedef struct nm__arena {
     uint8_t first_order; /* and of the first, which it never falls below */
     uint8_t ease;        /* of a reset, see nm__arena_ease */
     bool checked;        /* a checker wants to see every allocation: end == ptr at all times */
+    bool watched;        /* undoing is more than moving `ptr`: checked, or secret */
+    bool secret;         /* what is undone is wiped */
+    bool contiguous;     /* one block, whose range has room for the whole capacity */
     bool running; /* deferred functions are at work: end == ptr, and whatever would change the arena is refused */
     char name[NM_NAME_BYTES];
 } nm__arena;
@@ -127,6 +130,8 @@ static inline uint64_t nm__arena_newest_mark_id(const nm__arena *a) { return a->
 
 /* The bytes that an allocation of n takes: for n == 0 too an address of its own. n <= NM__BYTES_MAX */
 static inline size_t nm__arena_size(size_t n) { return n == 0 ? NM_ALIGN : nm__round_up(n, NM_ALIGN); }
+/* True if its memory lies in ranges of its own. */
+static inline bool nm__arena_has_ranges(const nm__arena *a) { return a->secret || a->contiguous; }
 static inline size_t nm__arena_red_zone(const nm__arena *a) { return a->checked ? NM__RED_ZONE_BYTES : 0; }
 
 /* ---- grow.c ------------------------------------------------------------------------------------------------------ */
@@ -144,7 +149,9 @@ nm_status nm__arena_extend(nm__arena *a, nm__block *block, size_t min_bytes);
 /* The size of the next block. */
 static inline size_t nm__arena_step(const nm__arena *a) { return (size_t)1 << a->step_order; }
 
-/* Takes the newest block off the chain; ptr goes back to where the one before it was left. Needs nm__arena_settle. */
+/* Makes it the current block. Needs nm__arena_settle. */
+void nm__arena_push_block(nm__arena *a, nm__arena_block *b);
+/* Undoes the newest block and takes it off the chain; ptr goes back to where the one before it was left. Needs nm__arena_settle. */
 nm__arena_block *nm__arena_pop_block(nm__arena *a);
 void nm__arena_give_block(nm__arena *a, nm__arena_block *b);
 void nm__arena_give_spare(nm__arena *a); /* the newest */
@@ -163,6 +170,24 @@ static inline void nm__arena_note_round(nm__arena *a, size_t needed_bytes) {
     a->high_bytes = nm__max(a->high_bytes - a->high_bytes / 8, needed_bytes);
 }
 static inline bool nm__arena_is_tiny(const nm__arena *a) { return a->granted_bytes >> a->first_order <= 4; }
+
+/* ---- undo.c ------------------------------------------------------------------------------------------------------ */
+
+/* The bytes are handed out no more: wipes and poisons them as the arena's options ask for. Only where it is watched. */
+void nm__arena_undo(nm__arena *a, unsigned char *p, size_t bytes);
+/* The same for all that was handed out in the chain. */
+void nm__arena_undo_chain(nm__arena *a);
+
+/* ---- range.c ----------------------------------------------------------------------------------------------------- */
+
+/* As nm__block_take, nm__block_extend and nm__block_give, in ranges of the arena's own. */
+nm_status nm__arena_range_take(nm__arena *a, size_t min_bytes, size_t want_bytes, nm__block *out);
+nm_status nm__arena_range_extend(nm__arena *a, nm__block *block, size_t min_bytes);
+void nm__arena_range_give(nm__arena *a, const nm__block *block);
+/* Reserves the one range of a contiguous arena and makes it the current block. */
+nm_status nm__arena_range_open(nm__arena *a);
+/* At a reset of a contiguous arena: gives back the pages that the high-water mark does not ask for. */
+void nm__arena_range_trim(nm__arena *a);
 
 /* ---- mark.c ------------------------------------------------------------------------------------------------------ */
 

@@ -12,13 +12,13 @@ void nm__arena_settle(nm__arena *a) {
         a->face.end = ptr + nm__min(room, a->capacity_bytes - used);
     }
     uint64_t easy = UINT64_MAX;
-    if (a->block != NULL && !a->checked && !a->running) {
+    if (a->block != NULL && !a->watched && !a->running) {
         easy = a->block->first_mark_id;
         if (a->large != NULL && a->large->mark_id >= easy) easy = a->large->mark_id + 1;
         if (a->deferred != NULL && a->deferred->mark_id >= easy) easy = a->deferred->mark_id + 1;
     }
     a->easy_mark_id = easy;
-    bool hard = easy == UINT64_MAX || a->block != a->first || a->large != NULL || a->deferred != NULL;
+    bool hard = easy == UINT64_MAX || a->block != a->first || a->contiguous || a->large != NULL || a->deferred != NULL;
     a->ease = hard ? NM__RESET_HARD : nm__arena_is_tiny(a) ? NM__RESET_TINY : NM__RESET_EASY;
     /* relaxed: pairs with the load in arena_used_seen (arena.c); a figure for stats, which orders nothing */
     nm_atomic_store(&a->used_seen, used, NM_RELAXED);
@@ -28,6 +28,7 @@ void nm__arena_settle(nm__arena *a) {
 
 nm__arena_block *nm__arena_pop_block(nm__arena *a) {
     nm__arena_block *b = a->block, *below = b->previous;
+    if (a->watched) nm__arena_undo(a, nm__arena_payload(b), (size_t)(a->face.ptr - nm__arena_payload(b)));
     a->block = below;
     if (below == NULL) {
         a->first = NULL;
@@ -38,7 +39,7 @@ nm__arena_block *nm__arena_pop_block(nm__arena *a) {
     return b;
 }
 
-static void push_block(nm__arena *a, nm__arena_block *b) {
+void nm__arena_push_block(nm__arena *a, nm__arena_block *b) {
     b->used_before = nm__arena_chain_bytes(a);
     b->previous = a->block;
     b->first_mark_id = a->mark_id;
@@ -51,7 +52,10 @@ static void give(nm__arena *a, const nm__block *block) {
     nm__block copy = *block; /* it lies in what is given back */
     a->granted_bytes -= copy.granted;
     if (a->checked) nm__check_unpoison(copy.base, copy.granted);
-    nm__block_give(a->holder.scope, &copy);
+    if (nm__arena_has_ranges(a))
+        nm__arena_range_give(a, &copy);
+    else
+        nm__block_give(a->holder.scope, &copy);
 }
 
 void nm__arena_give_block(nm__arena *a, nm__arena_block *b) { give(a, &b->block); }
@@ -64,6 +68,10 @@ void nm__arena_give_spare(nm__arena *a) {
 }
 
 void nm__arena_trim(nm__arena *a) {
+    if (a->contiguous) {
+        nm__arena_range_trim(a);
+        return;
+    }
     if (!nm__arena_is_excessive(a) || nm__arena_is_tiny(a)) return;
     size_t keep = nm__arena_keep(a);
     while (a->spare != NULL &&
@@ -80,6 +88,7 @@ void nm__arena_pop_large(nm__arena *a) {
     nm__arena_large *l = a->large;
     a->large = l->previous;
     a->large_bytes -= l->bytes;
+    if (a->watched) nm__arena_undo(a, l->data, l->bytes);
     give(a, &l->block);
 }
 
@@ -88,7 +97,7 @@ void nm__arena_pop_large(nm__arena *a) {
 static bool drop_idle(nm__arena *a, const nm__block *keep) {
     bool any = a->spare != NULL;
     while (a->spare != NULL) nm__arena_give_spare(a);
-    if (a->block != NULL && &a->block->block != keep && a->face.ptr == nm__arena_payload(a->block)) {
+    if (a->block != NULL && !a->contiguous && &a->block->block != keep && a->face.ptr == nm__arena_payload(a->block)) {
         nm__arena_give_block(a, nm__arena_pop_block(a));
         any = true;
     }
@@ -96,12 +105,22 @@ static bool drop_idle(nm__arena *a, const nm__block *keep) {
     return any;
 }
 
+static nm_status take_once(nm__arena *a, size_t min_bytes, size_t want_bytes, nm__block *out) {
+    return nm__arena_has_ranges(a) ? nm__arena_range_take(a, min_bytes, want_bytes, out)
+                                   : nm__block_take(a->holder.scope, min_bytes, want_bytes, out);
+}
+
+static nm_status extend_once(nm__arena *a, nm__block *block, size_t min_bytes) {
+    return nm__arena_has_ranges(a) ? nm__arena_range_extend(a, block, min_bytes)
+                                   : nm__block_extend(a->holder.scope, block, min_bytes);
+}
+
 static nm_status take(nm__arena *a, size_t min_bytes, size_t want_bytes, nm__block *out) {
     nm_scope *scope = a->holder.scope;
     /* before the scope looks for room elsewhere: caches shall not evict, nor hooks run, for what lies idle here */
     if (a->spare != NULL && nm__room(scope) < min_bytes) (void)drop_idle(a, NULL);
-    nm_status st = nm__block_take(scope, min_bytes, want_bytes, out);
-    if (st != NM_OK && drop_idle(a, NULL)) st = nm__block_take(scope, min_bytes, want_bytes, out);
+    nm_status st = take_once(a, min_bytes, want_bytes, out);
+    if (st != NM_OK && drop_idle(a, NULL)) st = take_once(a, min_bytes, want_bytes, out);
     if (st != NM_OK) return st;
     a->granted_bytes += out->granted;
     if (a->checked) nm__check_poison(out->base, out->granted);
@@ -112,8 +131,8 @@ nm_status nm__arena_extend(nm__arena *a, nm__block *block, size_t min_bytes) {
     nm_scope *scope = a->holder.scope;
     if (a->spare != NULL && nm__room(scope) < min_bytes) (void)drop_idle(a, block);
     size_t before = block->granted;
-    nm_status st = nm__block_extend(scope, block, min_bytes);
-    if (st != NM_OK && drop_idle(a, block)) st = nm__block_extend(scope, block, min_bytes);
+    nm_status st = extend_once(a, block, min_bytes);
+    if (st != NM_OK && drop_idle(a, block)) st = extend_once(a, block, min_bytes);
     if (st != NM_OK) return st;
     a->granted_bytes += block->granted - before;
     if (a->checked) nm__check_poison(block->base + before, block->granted - before);
@@ -176,7 +195,7 @@ static nm_status place_next(nm__arena *a, size_t size, size_t align, size_t extr
         *b = (nm__arena_block){.block = block};
         if (nm__arena_step(a) < NM__ARENA_BLOCK_LAST_BYTES) a->step_order++;
     }
-    push_block(a, b);
+    nm__arena_push_block(a, b);
     advance(a, align_up(a->face.ptr, align), size, extra, out);
     return NM_OK;
 }
@@ -201,6 +220,8 @@ nm_status nm__arena_place(nm__arena *a, size_t size, size_t align, size_t extra,
             return NM_OK;
         }
     }
+
+    if (a->contiguous) return NM_ECAPACITY; /* the range has room for the capacity: only padding can be too much */
 
     /* padding counts as used in the chain but not in a block of its own, where a capacity that is nearly full has room */
     size_t padded = size + (align > NM_ALIGN ? align : 0);

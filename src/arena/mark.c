@@ -95,7 +95,6 @@ static nm_status rewind_to(nm__arena *a, nm_mark mark, bool mark_too) {
             nm__arena_give_block(a, b);
             continue;
         }
-        if (a->checked) nm__check_poison(nm__arena_payload(b), b->block.granted - NM__ARENA_BLOCK_HEADER_BYTES);
         b->previous = NULL;
         a->spare = b;
         a->spare_bytes = b->block.granted;
@@ -108,8 +107,8 @@ static nm_status rewind_to(nm__arena *a, nm_mark mark, bool mark_too) {
         a->mark = r->previous;
         after = (unsigned char *)r;
     }
+    if (a->watched) nm__arena_undo(a, after, (size_t)(a->face.ptr - after));
     a->face.ptr = after;
-    if (a->checked) nm__check_poison(after, (size_t)(nm__arena_granted_end(a->block) - after));
     nm__arena_settle(a);
     return NM_OK;
 }

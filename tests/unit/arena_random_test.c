@@ -256,11 +256,25 @@ static void random_operations_under_a_capacity_agree_with_the_model(void **state
     random_operations(state, 0, NM_ARENA_OPTIONS(.capacity_bytes = 100000, .block_bytes = 16384), 2);
 }
 
+static void random_operations_in_one_range_agree_with_the_model(void **state) {
+    random_operations(state, 0, NM_ARENA_OPTIONS(.capacity_bytes = 3 << 20, .contiguous = true), 3);
+}
+static void random_operations_in_a_secret_arena_agree_with_the_model(void **state) {
+    random_operations(state, 0, NM_ARENA_OPTIONS(.secret = true), 4);
+}
+static void random_operations_in_a_small_secret_range_agree_with_the_model(void **state) {
+    random_operations(state, 200000, NM_ARENA_OPTIONS(.capacity_bytes = 1 << 20, .contiguous = true, .secret = true),
+                      5);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         ARENA_TEST(random_operations_without_a_limit_agree_with_the_model),
         ARENA_TEST(random_operations_in_a_small_budget_agree_with_the_model),
         ARENA_TEST(random_operations_under_a_capacity_agree_with_the_model),
+        ARENA_TEST(random_operations_in_one_range_agree_with_the_model),
+        ARENA_TEST(random_operations_in_a_secret_arena_agree_with_the_model),
+        ARENA_TEST(random_operations_in_a_small_secret_range_agree_with_the_model),
     };
     return cmocka_run_group_tests_name("arena_random", tests, NULL, NULL);
 }
