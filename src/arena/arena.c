@@ -123,6 +123,7 @@ static void reset_slow(nm__arena *a) {
         a->face.ptr = nm__arena_payload(b);
     }
     a->mark = NULL;
+    a->easy_mark_id = a->mark_id;
     a->extra_bytes = 0;
     a->status = NM_OK;
     nm__arena_trim(a);

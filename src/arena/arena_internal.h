@@ -26,8 +26,7 @@
 typedef struct nm__arena_block {
     nm__block block;
     struct nm__arena_block *previous;
-    size_t used_before;     /* handed out in the blocks before this one */
-    uint64_t first_mark_id; /* marks from this one on have their records here or later */
+    size_t used_before; /* handed out in the blocks before this one */
 } nm__arena_block;
 #define NM__ARENA_BLOCK_HEADER_BYTES ((size_t)48)
 _Static_assert(sizeof(nm__arena_block) <= NM__ARENA_BLOCK_HEADER_BYTES, "the payload begins behind the header");

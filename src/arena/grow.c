@@ -11,12 +11,10 @@ void nm__arena_settle(nm__arena *a) {
         size_t room = (size_t)(nm__arena_granted_end(a->block) - ptr);
         a->face.end = ptr + nm__min(room, a->capacity_bytes - used);
     }
-    uint64_t easy = UINT64_MAX;
-    if (a->block != NULL && !a->watched && !a->running) {
-        easy = a->block->first_mark_id;
-        if (a->large != NULL && a->large->mark_id >= easy) easy = a->large->mark_id + 1;
-        if (a->deferred != NULL && a->deferred->mark_id >= easy) easy = a->deferred->mark_id + 1;
-    }
+    uint64_t easy = a->easy_mark_id;
+    if (a->block == NULL || a->watched || a->running) easy = UINT64_MAX;
+    if (a->large != NULL && a->large->mark_id >= easy) easy = a->large->mark_id + 1;
+    if (a->deferred != NULL && a->deferred->mark_id >= easy) easy = a->deferred->mark_id + 1;
     a->easy_mark_id = easy;
     bool hard = easy == UINT64_MAX || a->block != a->first || a->contiguous || a->large != NULL || a->deferred != NULL;
     a->ease = hard ? NM__RESET_HARD : nm__arena_is_tiny(a) ? NM__RESET_TINY : NM__RESET_EASY;
@@ -42,7 +40,7 @@ nm__arena_block *nm__arena_pop_block(nm__arena *a) {
 void nm__arena_push_block(nm__arena *a, nm__arena_block *b) {
     b->used_before = nm__arena_chain_bytes(a);
     b->previous = a->block;
-    b->first_mark_id = a->mark_id;
+    a->easy_mark_id = a->mark_id;
     a->block = b;
     if (a->first == NULL) a->first = b;
     a->face.ptr = nm__arena_payload(b);

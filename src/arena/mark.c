@@ -102,6 +102,7 @@ static nm_status rewind_to(nm__arena *a, nm_mark mark, bool mark_too) {
     unsigned char *after = (unsigned char *)r + sizeof *r + record_extra(a);
     a->extra_bytes = a->checked ? ((nm__arena_checked_record *)(void *)r)->extra_bytes : 0;
     a->mark = r;
+    a->easy_mark_id = r->id; /* it lies in the current block; the one before it need not */
     if (mark_too) {
         a->extra_bytes -= record_extra(a);
         a->mark = r->previous;

@@ -70,7 +70,7 @@ static void the_last_allocation_always_grows_in_place(void **state) {
     assert_non_null(p);
     pattern_fill(p, 1, 9);
     size_t n = 1;
-    while (n < 60 * MIB) {
+    while (n < 40 * MIB) {
         size_t more = n + n / 3 + 100;
         p = nm_arena_realloc(a, p, n, more);
         assert_ptr_equal(p, first);
