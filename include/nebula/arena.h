@@ -183,9 +183,12 @@ NM_API void *nm__arena_refuse(nm_arena *arena, nm_status why);
 static inline void *nm_arena_alloc_at(nm_arena *arena, size_t n, const char *site) {
     unsigned char *p = arena->ptr;
     size_t size = (n + (NM_ALIGN - 1)) & ~(size_t)(NM_ALIGN - 1);
-    nm__arena_piece piece = {p, p + size};
+    nm__arena_piece piece = {p, p};
     /* size is 0 for n == 0 and where the rounding wrapped: minus one, both are larger than any room */
-    if (NM_UNLIKELY(size - 1 >= (size_t)(arena->end - p))) piece = nm__arena_alloc_slow(arena, n, NM_ALIGN, site);
+    if (NM_UNLIKELY(size - 1 >= (size_t)(arena->end - p)))
+        piece = nm__arena_alloc_slow(arena, n, NM_ALIGN, site);
+    else
+        piece.ptr += size; /* not before: p + size is no address where size does not fit */
     arena->ptr = piece.ptr;
     NM__PREFETCH_AHEAD(p);
     return piece.data;
@@ -197,8 +200,13 @@ static inline void *nm_arena_alloc_aligned_at(nm_arena *arena, size_t n, size_t 
     size_t size = (n + (NM_ALIGN - 1)) & ~(size_t)(NM_ALIGN - 1);
     size_t room = (size_t)(arena->end - p);
     bool odd = align < NM_ALIGN || align > NM__ARENA_ALIGN_MAX || (align & (align - 1)) != 0;
-    nm__arena_piece piece = {p + pad, p + pad + size};
-    if (NM_UNLIKELY(odd || pad >= room || size - 1 >= room - pad)) piece = nm__arena_alloc_slow(arena, n, align, site);
+    nm__arena_piece piece = {p, p};
+    if (NM_UNLIKELY(odd || pad >= room || size - 1 >= room - pad)) {
+        piece = nm__arena_alloc_slow(arena, n, align, site);
+    } else {
+        piece.data = p + pad;
+        piece.ptr = p + pad + size;
+    }
     arena->ptr = piece.ptr;
     return piece.data;
 }
