@@ -153,6 +153,13 @@ void nm_arena_reset(nm_arena *arena) {
     nm_atomic_store(&a->used_seen, 0, NM_RELAXED);
 }
 
+nm_status nm_arena_move(nm_arena *arena, nm_scope *to) {
+    nm__arena *a = nm__arena_of(arena);
+    if (to == NULL) return NM_EINVAL;
+    if (a->running) return NM_EBUSY;
+    return nm__holder_move(&a->holder, to, nm_arena_granted(arena));
+}
+
 /* ---- what it tells ----------------------------------------------------------------------------------------------- */
 
 size_t nm_arena_used(const nm_arena *arena) { return nm__arena_used(nm__arena_of_const(arena)); }

@@ -39,6 +39,9 @@ static void subtract(nm_scope *s, size_t bytes) {
         nm_atomic_store(&s->over_soft, false, NM_RELAXED);
 }
 
+bool nm__charge_one(nm_scope *s, size_t bytes) { return add(s, bytes, NM__GRANT_QUIET); }
+void nm__uncharge_one(nm_scope *s, size_t bytes) { subtract(s, bytes); }
+
 /* Peak and soft crossing, once a charge is certain. */
 void nm__note_growth(nm_scope *s) {
     size_t now = nm__granted(s);

@@ -44,6 +44,10 @@ void nm__holder_add(nm_scope *scope, nm__holder *holder, nm__reclaim_rank rank);
 /* The holder closes by itself: waits until no reclaim is at work in it, after that none will be. */
 void nm__holder_remove(nm__holder *holder);
 
+/* Makes `to` the holder's scope, and charges it for the `bytes` that the holder was granted in all; no longer its scope
+ * before. NM_EINVAL: another root. NM_EBUDGET: no room, after reclaim and hooks; unchanged then. */
+nm_status nm__holder_move(nm__holder *holder, nm_scope *to, size_t bytes);
+
 /* ---- bytes ------------------------------------------------------------------------------------------------------- */
 
 typedef enum nm__grant_mode {

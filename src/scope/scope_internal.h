@@ -111,6 +111,9 @@ typedef struct nm__refusal {
 /* Charges owner and its ancestors below the root; of the root it raises `handed`. All or nothing. False: *why is set. */
 bool nm__charge(nm_scope *owner, size_t bytes, nm__grant_mode mode, nm__refusal *why);
 void nm__uncharge(nm_scope *owner, size_t bytes);
+/* One scope alone, for bytes that its ancestors hold already; nm__note_growth follows when it is certain. */
+bool nm__charge_one(nm_scope *s, size_t bytes);
+void nm__uncharge_one(nm_scope *s, size_t bytes);
 /* Charges the root for committed bytes, giving up idle blocks if it must. Not to be called with the block store's lock held. */
 bool nm__root_charge(nm__root *root, size_t bytes, nm__grant_mode mode);
 void nm__root_uncharge(nm__root *root, size_t bytes);
