@@ -2,8 +2,10 @@
 /* Opening and closing scopes, and their limits. */
 #include "base/options.h"
 #include "check/check.h"
+#include "check/debug_env.h"
 #include "os/os.h"
 #include "scope/scope_internal.h"
+#include "scope/sites.h"
 
 /* Rounds of reclaim before a smaller budget is refused. */
 #define NM__SET_BUDGET_ROUNDS 4
@@ -64,6 +66,10 @@ static nm_status open_root(nm_scope **out, const nm_scope_options *o, const char
     nm__root *root = range;
     nm__check_unpoison(root, NM__ROOT_BYTES);
     fill_in(&root->scope, root, NULL, o, site);
+    nm__debug_env env = nm__debug_from_environment();
+    root->scope.debug = (uint8_t)(root->scope.debug | env.flags);
+    if (env.sample_bytes != 0) root->scope.sample_bytes = env.sample_bytes;
+    root->scope.fail_after = env.fail_after;
     root->range_bytes = NM__ROOT_BYTES + slots;
     root->slot_pages_max = (uint32_t)(slots / NM__PAGE_BYTES);
     root->scope.granted = root->scope.peak = root->own_bytes = NM__ROOT_BYTES;
@@ -122,6 +128,7 @@ static void unlink_child(nm_scope *s) {
 
 static void close_root(nm__root *root) {
     nm__records_close(root);
+    nm__sites_close(&root->scope);
     nm__blocks_close(&root->blocks);
     pthread_cond_destroy(&root->visited);
     pthread_mutex_destroy(&root->records);

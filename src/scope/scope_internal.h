@@ -75,7 +75,11 @@ struct nm__root {
     nm__record_page *record_pages; /* with at least one record free */
     nm__slot *free_slot_pages;
     uint32_t slot_pages, slot_pages_max; /* made so far; that fit the range */
-    size_t own_bytes;                    /* committed for this struct and headers of record pages */
+    size_t own_bytes;                    /* committed for this struct, headers of record pages and the table of sites */
+    struct {
+        NM_ATOMIC(void *) table; /* NULL until the first note */
+        NM_ATOMIC(uint64_t) tries, other_count, other_bytes;
+    } sites; /* sites.c */
 };
 
 /* This struct's pages. */
