@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 /* Opening, closing and resetting an arena, and what it tells about itself. */
-#include "arena/arena_internal.h"
+#include "arena/watch.h"
 
 #include "base/options.h"
 
@@ -8,6 +8,7 @@
 
 static void give_all(nm__arena *a) {
     nm__arena_run_deferred(a, 0);
+    if (a->watch != NULL) nm__arena_log_rewind(a, 0);
     while (a->large != NULL) nm__arena_pop_large(a);
     while (a->block != NULL) nm__arena_give_block(a, nm__arena_pop_block(a));
     while (a->spare != NULL) nm__arena_give_spare(a);
@@ -21,7 +22,11 @@ static void close_with_scope(nm__holder *holder, nm__leaks *leaks, const char *s
     (void)leaks; /* an arena that its scope closes is no leak */
     (void)site;
     nm__arena *a = of_holder(holder);
-    give_all(a);
+    if (a->closed)
+        nm__arena_exhume(a);
+    else
+        give_all(a);
+    nm__arena_watch_close(a);
     nm__record_give(holder->scope, a);
 }
 
@@ -66,18 +71,16 @@ nm_status nm_arena_open_at(nm_arena **out, nm_scope *scope, const nm_arena_optio
         .first_order = (uint8_t)nm__log2_ceil(o.block_bytes),
         .capacity_bytes = o.capacity_bytes == 0 ? SIZE_MAX : o.capacity_bytes,
         .status = NM_OK,
-        .checked = nm__check_active(),
-        .watched = nm__check_active() || o.secret,
         .secret = o.secret,
         .contiguous = o.contiguous,
     };
     nm__name_copy(a->name, o.name);
-    if (o.contiguous) {
-        st = nm__arena_range_open(a);
-        if (st != NM_OK) {
-            nm__record_give(scope, a);
-            return st;
-        }
+    st = nm__arena_watch_open(a);
+    if (st == NM_OK && o.contiguous) st = nm__arena_range_open(a);
+    if (st != NM_OK) {
+        nm__arena_watch_close(a);
+        nm__record_give(scope, a);
+        return st;
     }
     nm__holder_add(scope, &a->holder, NM__RECLAIM_NEVER);
     *out = &a->face;
@@ -90,7 +93,7 @@ nm_status(nm_arena_open)(nm_arena **out, nm_scope *scope, const nm_arena_options
 
 /* From a deferred function the arena must not go away under its caller's feet. */
 static bool in_deferred(const nm__arena *a, const char *what) {
-    if (a->running) nm__misuse(&(nm_misuse){.what = what, .part = "arena", .name = a->name, .address = a});
+    if (a->running) nm__arena_report(a, a->closed ? "arena used after its close" : what, a, NULL);
     return a->running;
 }
 
@@ -99,15 +102,32 @@ void nm_arena_close(nm_arena *arena) {
     nm__arena *a = nm__arena_of(arena);
     if (in_deferred(a, "arena closed by a function that was deferred in it")) return;
     give_all(a);
+    if (a->watch != NULL && a->watch->holding && nm__arena_bury(a)) return;
+    nm__arena_watch_close(a);
     nm__holder_remove(&a->holder);
     nm__record_give(a->holder.scope, a);
+}
+
+/* In a quarantine there are no spares: the next round has other blocks. */
+static void hold_chain(nm__arena *a) {
+    size_t used = nm__arena_chain_bytes(a);
+    while (a->block != NULL) nm__arena_give_block(a, nm__arena_pop_block(a));
+    nm__arena_note_round(a, used);
+    nm__arena_step_to(a, nm__arena_keep(a));
 }
 
 static void reset_slow(nm__arena *a) {
     if (in_deferred(a, "arena reset by a function that was deferred in it")) return;
     nm__arena_run_deferred(a, 0);
+    if (a->watch != NULL) {
+        nm__arena_sample_sync(a);
+        nm__arena_log_rewind(a, 0);
+        a->watch->rewound = NULL;
+    }
     while (a->large != NULL) nm__arena_pop_large(a);
-    if (a->block != NULL) {
+    if (a->watch != NULL && a->watch->holding) {
+        hold_chain(a);
+    } else if (a->block != NULL) {
         if (a->watched) nm__arena_undo_chain(a);
         nm__arena_block *b = a->block;
         size_t chain_bytes = a->granted_bytes - a->spare_bytes;
@@ -157,6 +177,7 @@ nm_status nm_arena_move(nm_arena *arena, nm_scope *to) {
     nm__arena *a = nm__arena_of(arena);
     if (to == NULL) return NM_EINVAL;
     if (a->running) return NM_EBUSY;
+    if (a->watch != NULL && a->watch->guarding) nm__arena_log_check_all(a);
     return nm__holder_move(&a->holder, to, nm_arena_granted(arena));
 }
 
@@ -164,7 +185,10 @@ nm_status nm_arena_move(nm_arena *arena, nm_scope *to) {
 
 size_t nm_arena_used(const nm_arena *arena) { return nm__arena_used(nm__arena_of_const(arena)); }
 size_t nm_arena_capacity(const nm_arena *arena) { return nm__arena_of_const(arena)->capacity_bytes; }
-size_t nm_arena_granted(const nm_arena *arena) { return NM__RECORD_BYTES + nm__arena_of_const(arena)->granted_bytes; }
+size_t nm_arena_granted(const nm_arena *arena) {
+    const nm__arena *a = nm__arena_of_const(arena);
+    return NM__RECORD_BYTES + a->granted_bytes + (a->watch != NULL ? a->watch->side_bytes : 0);
+}
 nm_status nm_arena_status(const nm_arena *arena) { return nm__arena_of_const(arena)->status; }
 
 bool nm_arena_owns(const nm_arena *arena, const void *p) {

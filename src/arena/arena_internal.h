@@ -22,6 +22,10 @@
  * requests to a fresh arena would otherwise take a 4 KiB block for each, and the blocks would never grow. */
 #define NM__ARENA_LARGE_STEP_MIN_BYTES ((size_t)16 << 10)
 
+/* The quarantine of one arena, where it is switched on: at most so much, and that share of the limit that the scope is under. */
+#define NM__ARENA_QUARANTINE_BYTES ((size_t)1 << 20)
+#define NM__ARENA_QUARANTINE_SHARE 256
+
 /* At the start of each block of the chain. Bytes are raw here: with the red zones of a checked arena. */
 typedef struct nm__arena_block {
     nm__block block;
@@ -41,7 +45,7 @@ typedef struct nm__arena_large {
 #define NM__ARENA_LARGE_HEADER_BYTES ((size_t)64)
 _Static_assert(sizeof(nm__arena_large) <= NM__ARENA_LARGE_HEADER_BYTES, "the data begin behind the header");
 
-/* What a mark leaves in the arena. A checked arena adds what was not charged to the user up to here. */
+/* What a mark leaves in the arena. A checked arena adds what was not charged to the user up to here, and how long its log was. */
 typedef struct nm__arena_record {
     struct nm__arena_record *previous;
     uint64_t id;
@@ -49,7 +53,7 @@ typedef struct nm__arena_record {
 typedef struct nm__arena_checked_record {
     nm__arena_record record;
     size_t extra_bytes;
-    size_t unused;
+    size_t log_count;
 } nm__arena_checked_record;
 _Static_assert(sizeof(nm__arena_record) == NM_ALIGN, "a mark costs 16 bytes");
 _Static_assert(sizeof(nm__arena_checked_record) == (size_t)2 * NM_ALIGN, "and 16 more that do not count");
@@ -64,6 +68,8 @@ typedef struct nm__arena_deferred {
 /* What a reset has to do. EASY: one block in the chain, nothing deferred, nothing large, nobody watches, so that `end` is
  * right for an empty block too; the high-water mark may say that memory is to go. TINY: not even that. */
 typedef enum nm__arena_ease { NM__RESET_HARD, NM__RESET_EASY, NM__RESET_TINY } nm__arena_ease;
+
+typedef struct nm__arena_watch nm__arena_watch; /* watch.h */
 
 typedef struct nm__arena {
     nm_arena face; /* first: the public pointer is a pointer to this */
@@ -83,15 +89,18 @@ typedef struct nm__arena {
     size_t extra_bytes;          /* red zones in the chain, which do not count as used; 0 if not checked */
     NM_ATOMIC(size_t) used_seen; /* what stats see: used at the last slow path */
     size_t high_bytes;           /* what a round needs of blocks: a maximum that decays with every reset */
+    nm__arena_watch *watch;      /* what tracing, sampling, guards and quarantine need; NULL without them */
     nm_status status;
     uint8_t step_order;  /* log2 of the size of the next block */
     uint8_t first_order; /* and of the first, which it never falls below */
     uint8_t ease;        /* of a reset, see nm__arena_ease */
-    bool checked;        /* a checker wants to see every allocation: end == ptr at all times */
-    bool watched;        /* undoing is more than moving `ptr`: checked, or secret */
+    bool every;          /* somebody wants to see every allocation: end == ptr at all times */
+    bool checked;        /* so does a checker, and each has a red zone behind it */
+    bool watched;        /* undoing is more than moving `ptr` */
     bool secret;         /* what is undone is wiped */
     bool contiguous;     /* one block, whose range has room for the whole capacity */
     bool running; /* deferred functions are at work: end == ptr, and whatever would change the arena is refused */
+    bool closed;  /* kept by the quarantine, running for ever */
     char name[NM_NAME_BYTES];
 } nm__arena;
 _Static_assert(offsetof(nm__arena, face) == 0, "nm_arena is the start of nm__arena");
@@ -152,7 +161,8 @@ static inline size_t nm__arena_step(const nm__arena *a) { return (size_t)1 << a-
 void nm__arena_push_block(nm__arena *a, nm__arena_block *b);
 /* Undoes the newest block and takes it off the chain; ptr goes back to where the one before it was left. Needs nm__arena_settle. */
 nm__arena_block *nm__arena_pop_block(nm__arena *a);
-void nm__arena_give_block(nm__arena *a, nm__arena_block *b);
+void nm__arena_give_block(nm__arena *a, nm__arena_block *b); /* or puts it into the quarantine */
+void nm__arena_give(nm__arena *a, const nm__block *block);
 void nm__arena_give_spare(nm__arena *a); /* the newest */
 /* Gives the newest large block back. */
 void nm__arena_pop_large(nm__arena *a);
@@ -160,6 +170,9 @@ void nm__arena_pop_large(nm__arena *a);
 /* At a reset, when all of the chain are spares but for an empty current block: gives back what the high-water mark does not
  * ask for. Needs nm__arena_settle. */
 void nm__arena_trim(nm__arena *a);
+
+/* The next block shall have room for that much, within the sizes that blocks have. */
+void nm__arena_step_to(nm__arena *a, size_t bytes);
 
 /* True if a reset gives memory back. A quarter more than the high-water mark is kept, for the tails of blocks differ from
  * round to round; and up to four times as much, so that rounds of changing size do not take and give blocks all the time. */

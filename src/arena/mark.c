@@ -4,7 +4,7 @@
  * A mark is believed only if its record is found in the arena's own chain of records, by address and number; what the
  * caller's mark points to is never read. So stale and foreign marks are found out in release builds, at the price of
  * a walk over the marks that lie above it. */
-#include "arena/arena_internal.h"
+#include "arena/watch.h"
 
 static size_t record_extra(const nm__arena *a) {
     return a->checked ? sizeof(nm__arena_checked_record) - sizeof(nm__arena_record) : 0;
@@ -20,7 +20,9 @@ static nm_mark push_mark(nm__arena *a) {
     nm__arena_record *r = (nm__arena_record *)(void *)p;
     if (a->checked) {
         nm__check_unpoison(p, sizeof(nm__arena_checked_record));
-        ((nm__arena_checked_record *)(void *)p)->extra_bytes = a->extra_bytes;
+        nm__arena_checked_record *checked = (nm__arena_checked_record *)(void *)p;
+        checked->extra_bytes = a->extra_bytes;
+        checked->log_count = a->watch != NULL ? a->watch->log_count : 0;
     }
     r->previous = a->mark;
     r->id = a->mark_id++;
@@ -48,9 +50,9 @@ static nm_mark mark_slow(nm__arena *a) {
     nm__arena_record *top = a->mark;
     /* Nothing since the last mark: the same one serves, so that a loop of mark and rewind does not grow the arena. What was
      * deferred since lies behind the record. */
-    if (top != NULL && !a->running && a->face.ptr == (unsigned char *)top + sizeof *top + record_extra(a) &&
-        (a->large == NULL || a->large->mark_id < top->id))
-        return (nm_mark){top, top->id};
+    bool behind_top = top != NULL && a->face.ptr == (unsigned char *)top + sizeof *top + record_extra(a);
+    if (a->watch != NULL && top != NULL && a->watch->rewound == top) behind_top = true;
+    if (behind_top && !a->running && (a->large == NULL || a->large->mark_id < top->id)) return (nm_mark){top, top->id};
     return push_mark(a);
 }
 
@@ -87,11 +89,16 @@ static nm_status rewind_to(nm__arena *a, nm_mark mark, bool mark_too) {
     if (r == NULL) return NM_ESTALE;
 
     nm__arena_run_deferred(a, r->id);
+    if (a->watch != NULL) {
+        nm__arena_sample_sync(a);
+        if (a->checked) nm__arena_log_rewind(a, ((nm__arena_checked_record *)(void *)r)->log_count);
+    }
+    bool holding = a->watch != NULL && a->watch->holding;
     while (a->large != NULL && a->large->mark_id >= r->id) nm__arena_pop_large(a);
     while (!nm__arena_in_block(a->block, r)) {
         nm__arena_block *b = nm__arena_pop_block(a);
         /* One spare is kept, the newest, for the next time round; memory after a peak goes back to the scope. */
-        if (a->spare != NULL) {
+        if (a->spare != NULL || holding) {
             nm__arena_give_block(a, b);
             continue;
         }
@@ -109,7 +116,13 @@ static nm_status rewind_to(nm__arena *a, nm_mark mark, bool mark_too) {
         after = (unsigned char *)r;
     }
     if (a->watched) nm__arena_undo(a, after, (size_t)(a->face.ptr - after));
-    a->face.ptr = after;
+    if (holding) { /* what was undone is not used again: it counts as a red zone does, until the block is undone */
+        nm__arena_log_hole(a, after);
+        a->extra_bytes += (size_t)(a->face.ptr - after);
+        a->watch->rewound = a->mark == r ? r : NULL;
+    } else {
+        a->face.ptr = after;
+    }
     nm__arena_settle(a);
     return NM_OK;
 }

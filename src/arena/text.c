@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 /* Resizing, copies and formatted strings. */
-#include "arena/arena_internal.h"
+#include "arena/watch.h"
 
 #include <stdio.h>
 
@@ -83,6 +83,7 @@ static void *copy_elsewhere(nm__arena *a, unsigned char *p, size_t old_n, size_t
     void *q = nm_arena_alloc_at(&a->face, n, site);
     if (q == NULL) return NULL;
     memcpy(q, p, nm__min(old_n, n));
+    if (a->watch != NULL && (l != NULL || dead)) nm__arena_log_moved(a, p, l != NULL);
     /* a buffer that grows step by step would otherwise hold the sum of all its sizes */
     if (l != NULL) unlink_large(a, l);
     if (dead) nm__arena_undo(a, p, nm__arena_size(old_n));
@@ -97,11 +98,19 @@ void *nm_arena_realloc_at(nm_arena *arena, void *p, size_t old_n, size_t n, cons
     if (n > NM__BYTES_MAX) return nm__arena_refuse(arena, NM_ETOOLARGE);
 
     size_t old_size = nm__arena_size(old_n), size = nm__arena_size(n);
+    unsigned char *end = NULL; /* of a guard that moves with the size */
+    if (a->watch != NULL) {
+        nm__arena_sample_sync(a);
+        nm__arena_log_check(a, p);
+        a->watch->rewound = NULL;
+    }
     nm_status st = NM_ETOOLARGE;
     if (is_last_in_chain(a, p, old_size)) {
         st = resize_in_chain(a, p, old_size, size);
+        end = (unsigned char *)p + size + nm__arena_red_zone(a);
     } else if (is_last_large(a, p)) {
         st = resize_large(a, a->large, size);
+        end = (unsigned char *)p + size + nm__arena_red_zone(a);
     } else if (size <= old_size) {
         st = NM_OK;
     }
@@ -109,6 +118,7 @@ void *nm_arena_realloc_at(nm_arena *arena, void *p, size_t old_n, size_t n, cons
     if (st != NM_OK) return nm__arena_refuse(arena, st);
     if (a->watched && n < old_n) nm__arena_undo(a, (unsigned char *)p + n, old_size - n);
     recheck(a, p, nm__max(old_size, size), n);
+    if (a->watch != NULL) nm__arena_log_resized(a, p, n, end);
     return p;
 }
 
@@ -152,6 +162,7 @@ char *(nm_arena_strndup)(nm_arena *arena, const char *s, size_t n) { return nm_a
 
 /* Takes back the n bytes at p that were allocated just now. */
 static void take_back(nm__arena *a, unsigned char *p, size_t n) {
+    if (a->watch != NULL) nm__arena_log_take_back(a, p);
     if (a->large != NULL && a->large->data == p) {
         nm__arena_pop_large(a);
     } else if (is_last_in_chain(a, p, nm__arena_size(n))) {

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 /* What happens to the contents of memory that is undone, where more than moving `ptr` is asked for. */
-#include "arena/arena_internal.h"
+#include "arena/watch.h"
 
 /* The compiler may not see that nobody reads what is written. */
 static void fill(unsigned char *p, int byte, size_t bytes) {
@@ -13,6 +13,8 @@ void nm__arena_undo(nm__arena *a, unsigned char *p, size_t bytes) {
     if (a->secret) {
         if (a->checked) nm__check_unpoison(p, bytes); /* padding and red zones too */
         fill(p, 0, bytes);
+    } else if (a->watch != NULL && a->watch->burying) {
+        fill(p, NM__FILL_UNDONE, bytes);
     }
     if (a->checked) nm__check_poison(p, bytes);
 }
