@@ -41,7 +41,7 @@ static void give_page(nm__arena *a) {
 
 void nm__arena_log_trim(nm__arena *a) {
     nm__arena_watch *w = a->watch;
-    if (w->log != NULL && w->log->count == 0 && w->log->previous != NULL) give_page(a);
+    if (w->log != NULL && w->log->count == 0) give_page(a);
 }
 
 void nm__arena_log_close(nm__arena *a) {

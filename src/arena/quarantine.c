@@ -76,6 +76,7 @@ bool nm__arena_bury(nm__arena *a) {
     nm__arena_log_close(a);
     a->closed = a->running = true;
     a->status = NM_ECLOSED;
+    a->extra_bytes = 0;
     nm__arena_settle(a);
     for (;;) {
         pthread_mutex_lock(&grave.lock);

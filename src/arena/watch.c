@@ -43,6 +43,7 @@ nm_status nm__arena_watch_open(nm__arena *a) {
     if (!w->tracing && sample_bytes != 0) {
         w->sample_bytes = sample_bytes;
         w->sample_left = first_sample(sample_bytes);
+        w->sampled_to = a->face.ptr;
     }
     a->watch = w;
     if (w->pooling) nm__check_mempool_open(a);

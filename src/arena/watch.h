@@ -67,7 +67,7 @@ void nm__arena_sample_settle(nm__arena *a);
 extern const char nm__arena_hole[];
 
 nm_status nm__arena_log_ready(nm__arena *a); /* for one more note */
-void nm__arena_log_trim(nm__arena *a);       /* gives back an empty page that is not the only one */
+void nm__arena_log_trim(nm__arena *a);       /* after a refusal: gives back a page without notes */
 void nm__arena_log_push(nm__arena *a, unsigned char *p, size_t n, const char *site);
 /* Checks the guards of the notes above that count and takes them off. The memory is still as the program left it. */
 void nm__arena_log_rewind(nm__arena *a, size_t count);
