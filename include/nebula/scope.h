@@ -60,7 +60,8 @@ typedef struct nm_scope_options {
     size_t soft_bytes;           /* 0 = none; not above hard_bytes */
     size_t hard_bytes;           /* 0 = the parent's, without one none; of a root at least NM_ROOT_MIN_BYTES.
                                     NM_BYTES_AUTO, of a root only: the least of its control group's limits (v2 and v1, of the
-                                    groups above it too) and the physical memory, less an eighth for what is not the library's */
+                                    groups above it too) and the physical memory, less an eighth for what is not the
+                                    library's; read once, at the opening */
     size_t held_limit_bytes;     /* most that may be leased, pinned or reserved through this scope (the _in functions);
                                     counted, not charged twice; 0 = no limit */
     nm_pressure_fn *on_pressure; /* NULL = none */
@@ -85,7 +86,8 @@ static inline nm_scope_options nm_scope_options_init(void) {
 
 /* Opens a scope under `parent`, or a new root (a memory manager of its own) where parent is NULL. *out is the caller's
  * to close, and NULL unless NM_OK. The scope's header, 256 bytes, is charged to the parent.
- * NM_EINVAL: an option out of range. NM_EBUDGET: an ancestor's hard limit. NM_ENOMEM, NM_ESYSTEM: the system refused.
+ * NM_EINVAL: an option out of range. NM_EBUDGET: an ancestor's hard limit. NM_ENOMEM, NM_ESYSTEM: the system refused, or
+ * does not tell what NM_BYTES_AUTO is.
  * Any thread, if the parent is shared; else the parent's. Cost: a root some system calls, others O(depth). */
 NM_API NM_NODISCARD nm_status nm_scope_open(nm_scope **out, nm_scope *parent, const nm_scope_options *options);
 NM_API NM_NODISCARD nm_status nm_scope_open_at(nm_scope **out, nm_scope *parent, const nm_scope_options *options,
@@ -144,9 +146,11 @@ typedef enum nm_dump_format { NM_DUMP_TEXT = 0, NM_DUMP_JSON, NM_DUMP_PROMETHEUS
  * NM_EINVAL: unknown format, or NULL. NM_ESYSTEM: the file did not take it. */
 NM_API NM_NODISCARD nm_status nm_leak_report_write(const nm_leak_report *report, FILE *to, nm_dump_format format);
 
-/* Changes the limits; 0 means what it means in the options. Reclaims first if the scope is above the new hard limit; if it
+/* Changes the limits; 0 and NM_BYTES_AUTO mean what they mean in the options, so a root follows its control group when told
+ * to, not by itself. Reclaims first if the scope is above the new hard limit; if it
  * still is, or the limit is out of range, nothing is changed.
- * NM_EBUSY: still above. NM_EINVAL: soft above hard, or a root below NM_ROOT_MIN_BYTES. Any thread. */
+ * NM_EBUSY: still above. NM_EINVAL: soft above hard, or a root below NM_ROOT_MIN_BYTES. NM_ESYSTEM: as at the opening.
+ * Any thread. */
 NM_API NM_NODISCARD nm_status nm_scope_set_budget(nm_scope *scope, size_t soft_bytes, size_t hard_bytes);
 
 /* Asks the elastic holders below the scope to give back: of a root first the idle blocks, then pools' idle buffers, then
@@ -196,9 +200,10 @@ NM_API NM_NODISCARD nm_status nm_scope_defer(nm_scope *scope, void (*fn)(void *a
  * what is granted. Any thread. */
 NM_API uint64_t nm_scope_maintain(nm_scope *root);
 
-/* A descriptor that polls with POLLPRI when the system is short of memory (a trigger on PSI, /proc/pressure/memory or the
- * control group's own), for an event loop, which then calls nm_scope_reclaim. Made at the first call; the root's, closed with
- * it. -1: the system has none (errno tells). Any thread. */
+/* A descriptor that polls with POLLPRI while threads stall for want of memory, at most once in 2 s (a trigger on PSI, of the
+ * process's own control group, else of the system), for an event loop, which then calls nm_scope_reclaim. Made at the first
+ * call that succeeds; the root's, closed with it. -1: the system has none (errno tells), or it is no root (EINVAL). Any
+ * thread. */
 NM_API int nm_scope_pressure_fd(nm_scope *root);
 
 /* The rest of a program's memory: allocations freed one by one, charged to the scope, in its leak report by site; made to be

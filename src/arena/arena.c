@@ -27,7 +27,7 @@ static void close_with_scope(nm__holder *holder, nm__leaks *leaks, const char *s
     else
         give_all(a);
     nm__arena_watch_close(a);
-    nm__record_give(holder->scope, a);
+    nm__holder_give_record(holder, a);
 }
 
 static size_t arena_used_seen(const nm__holder *holder) {
@@ -36,53 +36,124 @@ static size_t arena_used_seen(const nm__holder *holder) {
     return nm_atomic_load(&a->used_seen, NM_RELAXED);
 }
 
+static size_t used_in_place(const nm__holder *holder) {
+    const nm__arena *a = (const nm__arena *)(const void *)((const unsigned char *)holder - offsetof(nm__arena, holder));
+    bool all = a->large == NULL && a->spare == NULL && a->deferred == NULL && a->watch == NULL && !a->watched;
+    /* the block may have been given back, and another be the only one */
+    if (a->block != NULL)
+        all = all && a->block == a->first && a->block->block.base == (const unsigned char *)a + NM__RECORD_BYTES;
+    return all ? NM__ARENA_BLOCK_HEADER_BYTES + nm__arena_chain_bytes(a) : SIZE_MAX;
+}
+
 static const nm__holder_class arena_class = {
     .part = "arena",
     .reclaim = NULL,
     .close = close_with_scope,
     .used = arena_used_seen,
+    .used_in_place = used_in_place,
 };
 
-nm_status nm_arena_open_at(nm_arena **out, nm_scope *scope, const nm_arena_options *options, const char *site) {
-    (void)site;
-    if (out == NULL) return NM_EINVAL;
-    *out = NULL;
-    nm_arena_options o = nm_arena_options_init();
-    nm_status st = nm__options_read(&o, sizeof o, options);
-    if (st != NM_OK) return st;
-    if (scope == NULL) return NM_EINVAL;
-    if (o.block_bytes == 0) o.block_bytes = NM__ARENA_BLOCK_FIRST_BYTES;
-    if (o.block_bytes < NM__ARENA_BLOCK_FIRST_BYTES || o.block_bytes > NM__ARENA_BLOCK_MAX_BYTES) return NM_EINVAL;
-    if (o.contiguous && o.capacity_bytes == 0) return NM_EINVAL;
-    if (o.contiguous && o.capacity_bytes > NM__BYTES_MAX / 4) return NM_ETOOLARGE;
+/* All but the holder. Stats of other threads may look at used_seen at any time. */
+static void fill_in(nm__arena *a, const nm_arena_options *o) {
+    a->face = (nm_arena){nm__arena_nowhere(a), nm__arena_nowhere(a)};
+    a->holder.name = a->name;
+    a->block = a->first = a->spare = NULL;
+    a->large = NULL;
+    a->mark = NULL;
+    a->deferred = NULL;
+    /* marks of different arenas get different numbers, also where memory is reused; the top bit is kept free so that
+     * the count does not wrap, and 0 means "before all marks" */
+    a->mark_id = ((uint64_t)(uintptr_t)a * UINT64_C(0x9e3779b97f4a7c15) >> 1) | 1;
+    a->easy_mark_id = UINT64_MAX;
+    a->first_order = (uint8_t)nm__log2_ceil(o->block_bytes == 0 ? NM__ARENA_BLOCK_FIRST_BYTES : o->block_bytes);
+    a->step_order = a->first_order;
+    a->capacity_bytes = o->capacity_bytes == 0 ? SIZE_MAX : o->capacity_bytes;
+    a->granted_bytes = a->spare_bytes = a->large_bytes = a->extra_bytes = a->high_bytes = 0;
+    a->watch = NULL;
+    nm_atomic_store(&a->used_seen, 0, NM_RELAXED);
+    a->status = NM_OK;
+    a->ease = NM__RESET_HARD;
+    /* memcheck wants more, and is seen to by nm__arena_watch_open */
+    a->every = a->checked = a->watched = nm__check_active();
+    a->running = a->closed = false;
+    a->secret = o->secret;
+    a->contiguous = o->contiguous;
+    nm__name_copy(a->name, o->name);
+}
 
+/* In a request scope's own block: the first block of the chain is there already. */
+static nm__arena *open_in_place(nm_scope *scope, const nm_arena_options *o) {
     void *record;
-    st = nm__record_take(scope, &record);
+    nm__block block;
+    if (!nm__place_take(scope, NM__ARENA_BLOCK_HEADER_BYTES + NM_ALIGN, &record, &block)) return NULL;
+    nm__arena *a = record;
+    uint64_t mark_id = a->mark_id; /* of the arena that was here before: its marks shall not be taken for this one's */
+    fill_in(a, o);
+    if (mark_id != 0) a->mark_id = mark_id;
+    nm__holder_place(scope, &a->holder, &arena_class);
+    nm__arena_block *b = (nm__arena_block *)(void *)block.base;
+    *b = (nm__arena_block){.block = block};
+    a->block = a->first = b;
+    a->granted_bytes = block.granted;
+    a->face.ptr = nm__arena_payload(b);
+    if (a->checked) nm__check_poison(a->face.ptr, block.granted - NM__ARENA_BLOCK_HEADER_BYTES);
+    a->step_order = (uint8_t)nm__max(a->step_order, nm__log2_ceil(block.bytes));
+    a->easy_mark_id = a->mark_id;
+    nm__arena_settle(a);
+    return a;
+}
+
+static nm_status open_in_record(nm_scope *scope, const nm_arena_options *o, nm__arena **out) {
+    void *record;
+    nm_status st = nm__record_take(scope, &record);
     if (st != NM_OK) return st;
     nm__arena *a = record;
-    *a = (nm__arena){
-        .face = {.ptr = nm__arena_nowhere(a), .end = nm__arena_nowhere(a)},
-        .holder = {.class = &arena_class, .scope = scope, .name = a->name},
-        /* marks of different arenas get different numbers, also where memory is reused; the top bit is kept free so that
-         * the count does not wrap, and 0 means "before all marks" */
-        .mark_id = ((uint64_t)(uintptr_t)a * UINT64_C(0x9e3779b97f4a7c15) >> 1) | 1,
-        .easy_mark_id = UINT64_MAX,
-        .step_order = (uint8_t)nm__log2_ceil(o.block_bytes),
-        .first_order = (uint8_t)nm__log2_ceil(o.block_bytes),
-        .capacity_bytes = o.capacity_bytes == 0 ? SIZE_MAX : o.capacity_bytes,
-        .status = NM_OK,
-        .secret = o.secret,
-        .contiguous = o.contiguous,
-    };
-    nm__name_copy(a->name, o.name);
+    fill_in(a, o);
+    a->holder.class = &arena_class;
+    a->holder.scope = scope;
+    a->holder.away = false;
     st = nm__arena_watch_open(a);
-    if (st == NM_OK && o.contiguous) st = nm__arena_range_open(a);
+    if (st == NM_OK && o->contiguous) st = nm__arena_range_open(a);
     if (st != NM_OK) {
         nm__arena_watch_close(a);
         nm__record_give(scope, a);
         return st;
     }
     nm__holder_add(scope, &a->holder, NM__RECLAIM_NEVER);
+    *out = a;
+    return NM_OK;
+}
+
+/* Nobody watches it, and its memory may lie in blocks of the root. */
+static bool is_ordinary(const nm_scope *scope, const nm_arena_options *o) {
+    return nm__debug(scope) == 0 && nm__sample_bytes(scope) == 0 && !o->secret && !o->contiguous &&
+           !nm__check_memcheck();
+}
+
+nm_status nm_arena_open_at(nm_arena **out, nm_scope *scope, const nm_arena_options *options, const char *site) {
+    (void)site;
+    if (out == NULL) return NM_EINVAL;
+    *out = NULL;
+    nm_arena_options copy;
+    const nm_arena_options *o = options;
+    if (NM_UNLIKELY(o == NULL || o->struct_size != sizeof copy)) {
+        copy = nm_arena_options_init();
+        nm_status st = nm__options_read(&copy, sizeof copy, options);
+        if (st != NM_OK) return st;
+        o = &copy;
+    }
+    if (scope == NULL) return NM_EINVAL;
+    if (o->block_bytes != 0 &&
+        (o->block_bytes < NM__ARENA_BLOCK_FIRST_BYTES || o->block_bytes > NM__ARENA_BLOCK_MAX_BYTES))
+        return NM_EINVAL;
+    if (o->contiguous && o->capacity_bytes == 0) return NM_EINVAL;
+    if (o->contiguous && o->capacity_bytes > NM__BYTES_MAX / 4) return NM_ETOOLARGE;
+
+    nm__arena *a = is_ordinary(scope, o) ? open_in_place(scope, o) : NULL;
+    if (a == NULL) {
+        nm_status st = open_in_record(scope, o, &a);
+        if (st != NM_OK) return st;
+    }
     *out = &a->face;
     return NM_OK;
 }
@@ -105,7 +176,7 @@ void nm_arena_close(nm_arena *arena) {
     if (a->watch != NULL && a->watch->holding && nm__arena_bury(a)) return;
     nm__arena_watch_close(a);
     nm__holder_remove(&a->holder);
-    nm__record_give(a->holder.scope, a);
+    nm__holder_give_record(&a->holder, a);
 }
 
 /* In a quarantine there are no spares: the next round has other blocks. */

@@ -69,7 +69,7 @@ static nm__arena *take_out_of_scope(const nm_scope *scope) {
 static void close_for_good(nm__arena *a) {
     nm__arena_watch_close(a);
     nm__holder_remove(&a->holder);
-    nm__record_give(a->holder.scope, a);
+    nm__holder_give_record(&a->holder, a);
 }
 
 bool nm__arena_bury(nm__arena *a) {

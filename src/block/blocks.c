@@ -11,6 +11,10 @@
 /* No block larger than this part of the limit is kept idle: in a small root it would be much of the budget. */
 #define NM__IDLE_CLASS_SHARE 64
 
+/* No block larger than this part of the limit lies in front: 16 lines of blocks that double make a 64th of it at most. */
+#define NM__FRONT_CLASS_SHARE 4096
+#define NM__FRONT_ORDERS      (NM__FRONT_SLOTS - 1)
+
 /* The largest class is a slab of its own, without a header. */
 #define NM__ORDER_WHOLE_SLAB (NM__BLOCK_ORDERS - 1)
 
@@ -31,6 +35,7 @@ void nm__blocks_open(nm__blocks *blocks, const nm__ledger *ledger) {
     memset(blocks, 0, sizeof *blocks);
     pthread_mutex_init(&blocks->lock, NULL);
     blocks->ledger = *ledger;
+    blocks->decayed_ms = nm__os_get()->clock_coarse_ms();
 }
 
 /* ---- slabs by what they have free -------------------------------------------------------------------------------- */
@@ -97,11 +102,68 @@ static void *pop_idle(nm__blocks *blocks, unsigned order) {
     nm__idle_block *idle = blocks->idle[order];
     blocks->idle[order] = idle->next;
     blocks->idle_bytes -= bytes_of(order);
+    blocks->idle_low = nm__min(blocks->idle_low, blocks->idle_bytes);
     nm__check_unpoison(idle, bytes_of(order));
     return idle;
 }
 
-static size_t trim_locked(nm__blocks *blocks, size_t wanted) {
+/* ---- in front ---------------------------------------------------------------------------------------------------- */
+
+static unsigned order_of_slot(unsigned slot) { return slot < NM__FRONT_ORDERS ? slot : 0; }
+
+static void *take_slot(nm__front *front, unsigned slot) {
+    if (nm_atomic_load(&front->slot[slot], NM_RELAXED) == NULL) return NULL;
+    /* acquire: pairs with the release in give_front; the block's last user is done with it */
+    void *block = nm_atomic_exchange(&front->slot[slot], NULL, NM_ACQUIRE);
+    if (block != NULL) nm__check_unpoison(block, bytes_of(order_of_slot(slot)));
+    return block;
+}
+
+static void *take_front(nm__blocks *blocks, unsigned order) {
+    if (order >= NM__FRONT_ORDERS) return NULL;
+    nm__front *front = &blocks->front[nm__thread_stripe()];
+    void *block = take_slot(front, order);
+    return block == NULL && order == 0 ? take_slot(front, NM__FRONT_ORDERS) : block;
+}
+
+static bool put_slot(nm__front *front, unsigned slot, void *block) {
+    void *none = NULL;
+    if (nm_atomic_load(&front->slot[slot], NM_RELAXED) != NULL) return false;
+    /* before it can be taken again */
+    nm__check_poison(block, bytes_of(order_of_slot(slot)));
+    if (nm_atomic_cas(&front->slot[slot], &none, block, NM_RELEASE, NM_RELAXED)) return true;
+    nm__check_unpoison(block, bytes_of(order_of_slot(slot)));
+    return false;
+}
+
+static bool give_front(nm__blocks *blocks, void *block, unsigned order) {
+    if (order >= NM__FRONT_ORDERS) return false;
+    if (bytes_of(order) > blocks->ledger.limit(blocks->ledger.context) / NM__FRONT_CLASS_SHARE) return false;
+    nm__front *front = &blocks->front[nm__thread_stripe()];
+    return put_slot(front, order, block) || (order == 0 && put_slot(front, NM__FRONT_ORDERS, block));
+}
+
+/* Brings all that lies in front into the lists. */
+static void drain_front(nm__blocks *blocks) {
+    for (unsigned stripe = 0; stripe < NM__STRIPES; stripe++)
+        for (unsigned slot = 0; slot < NM__FRONT_SLOTS; slot++) {
+            void *block = take_slot(&blocks->front[stripe], slot);
+            if (block != NULL) push_idle(blocks, block, order_of_slot(slot));
+        }
+}
+
+static size_t front_bytes(const nm__blocks *blocks) {
+    size_t bytes = 0;
+    for (unsigned stripe = 0; stripe < NM__STRIPES; stripe++)
+        for (unsigned slot = 0; slot < NM__FRONT_SLOTS; slot++)
+            if (nm_atomic_load(&blocks->front[stripe].slot[slot], NM_RELAXED) != NULL)
+                bytes += bytes_of(order_of_slot(slot));
+    return bytes;
+}
+
+/* ---- giving up what is idle -------------------------------------------------------------------------------------- */
+
+static size_t trim_lists(nm__blocks *blocks, size_t wanted) {
     size_t gone = 0;
     /* Largest first: fewest system calls, and small blocks are the ones asked for next. */
     for (unsigned order = NM__BLOCK_ORDERS; order-- > 0;) {
@@ -117,6 +179,13 @@ static size_t trim_locked(nm__blocks *blocks, size_t wanted) {
     return gone;
 }
 
+static size_t trim_locked(nm__blocks *blocks, size_t wanted) {
+    size_t gone = trim_lists(blocks, wanted);
+    if (gone >= wanted) return gone;
+    drain_front(blocks);
+    return gone + trim_lists(blocks, wanted - gone);
+}
+
 size_t nm__blocks_trim(nm__blocks *blocks, size_t wanted) {
     pthread_mutex_lock(&blocks->lock);
     size_t gone = trim_locked(blocks, wanted);
@@ -126,12 +195,34 @@ size_t nm__blocks_trim(nm__blocks *blocks, size_t wanted) {
 
 size_t nm__blocks_idle_bytes(nm__blocks *blocks) {
     pthread_mutex_lock(&blocks->lock);
-    size_t bytes = blocks->idle_bytes;
+    size_t bytes = blocks->idle_bytes + front_bytes(blocks);
     pthread_mutex_unlock(&blocks->lock);
     return bytes;
 }
 
+static bool decay_locked(nm__blocks *blocks) {
+    uint64_t now = nm__os_get()->clock_coarse_ms();
+    if (now - blocks->decayed_ms < NM__DECAY_MS) return false;
+    blocks->decayed_ms = now;
+    trim_lists(blocks, blocks->idle_low);
+    blocks->idle_low = blocks->idle_bytes;
+    return true;
+}
+
+uint64_t nm__blocks_decay(nm__blocks *blocks, bool *due) {
+    pthread_mutex_lock(&blocks->lock);
+    *due = decay_locked(blocks);
+    if (*due) drain_front(blocks); /* what its thread still needs it takes out of the lists again */
+    uint64_t passed = nm__os_get()->clock_coarse_ms() - blocks->decayed_ms;
+    uint64_t wait = blocks->idle_bytes + front_bytes(blocks) == 0 ? UINT64_MAX
+                    : passed < NM__DECAY_MS                       ? NM__DECAY_MS - passed
+                                                                  : 0;
+    pthread_mutex_unlock(&blocks->lock);
+    return wait;
+}
+
 void nm__blocks_close(nm__blocks *blocks) {
+    drain_front(blocks);
     while (blocks->idle[NM__ORDER_WHOLE_SLAB] != NULL)
         decommit_block(blocks, pop_idle(blocks, NM__ORDER_WHOLE_SLAB), NM__ORDER_WHOLE_SLAB);
     /* the other idle blocks go with their slabs */
@@ -237,6 +328,7 @@ static bool take_idle(nm__blocks *blocks, unsigned order, void **out) {
 nm_status nm__blocks_take(nm__blocks *blocks, size_t bytes, void **out) {
     bytes = nm__block_bytes(bytes);
     nm_status st = NM_OK;
+    if (bytes <= NM__SLAB_BYTES && (*out = take_front(blocks, order_of(bytes))) != NULL) return NM_OK;
     pthread_mutex_lock(&blocks->lock);
     if (bytes > NM__SLAB_BYTES)
         st = take_mapping(blocks, bytes, out);
@@ -248,6 +340,7 @@ nm_status nm__blocks_take(nm__blocks *blocks, size_t bytes, void **out) {
 
 void nm__blocks_give(nm__blocks *blocks, void *block, size_t bytes) {
     bytes = nm__block_bytes(bytes);
+    if (bytes <= NM__SLAB_BYTES && give_front(blocks, block, order_of(bytes))) return;
     pthread_mutex_lock(&blocks->lock);
     if (bytes > NM__SLAB_BYTES) {
         nm__os_get()->unreserve(block, bytes);
@@ -258,6 +351,9 @@ void nm__blocks_give(nm__blocks *blocks, void *block, size_t bytes) {
         bool keep = blocks->idle_bytes + bytes <= cap &&
                     bytes <= blocks->ledger.limit(blocks->ledger.context) / NM__IDLE_CLASS_SHARE;
         if (keep || !decommit_block(blocks, block, order_of(bytes))) push_idle(blocks, block, order_of(bytes));
+        /* The cap falls with what is committed: what was kept under a higher one goes too. */
+        if (blocks->idle_bytes > cap) trim_lists(blocks, blocks->idle_bytes - cap);
+        decay_locked(blocks);
     }
     pthread_mutex_unlock(&blocks->lock);
 }

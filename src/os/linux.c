@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 #include <errno.h>
+#include <fcntl.h>
 #include <sys/mman.h>
 #include <sys/random.h>
+#include <sys/sysinfo.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -67,6 +69,52 @@ static size_t page_bytes(void) {
     return n > 0 ? (size_t)n : 0;
 }
 
+static uint64_t physical_bytes(void) {
+    struct sysinfo info;
+    uint64_t bytes;
+    if (sysinfo(&info) != 0 || nm__mul_overflows((uint64_t)info.totalram, (uint64_t)info.mem_unit, &bytes)) return 0;
+    return bytes;
+}
+
+static int open_again(const char *path, int flags) {
+    int file;
+    do file = open(path, flags | O_CLOEXEC | O_NOCTTY);
+    while (file < 0 && errno == EINTR);
+    return file;
+}
+
+static bool no_means(int error) { return error == EMFILE || error == ENFILE || error == ENOMEM; }
+
+static ptrdiff_t read_file(const char *path, uint64_t offset, char *out, size_t bytes) {
+    int file = open_again(path, O_RDONLY);
+    if (file < 0) return no_means(errno) ? -1 : 0;
+    size_t got = 0;
+    bool refused = false;
+    while (got < bytes) {
+        ssize_t n = pread(file, out + got, bytes - got, (off_t)(offset + got));
+        if (n > 0) {
+            got += (size_t)n;
+        } else if (n == 0 || errno != EINTR) {
+            refused = n < 0 && no_means(errno);
+            break;
+        }
+    }
+    close(file);
+    return refused ? -1 : (ptrdiff_t)got;
+}
+
+static int open_file(const char *path) { return open_again(path, O_RDWR | O_NONBLOCK); }
+
+static bool write_file(int file, const void *from, size_t bytes) {
+    ssize_t n;
+    do n = write(file, from, bytes);
+    while (n < 0 && errno == EINTR);
+    if (n >= 0 && (size_t)n != bytes) errno = EIO;
+    return n >= 0 && (size_t)n == bytes;
+}
+
+static void close_file(int file) { close(file); }
+
 const nm__os nm__os_system = {
     .reserve = reserve,
     .unreserve = unreserve,
@@ -77,6 +125,11 @@ const nm__os nm__os_system = {
     .clock_coarse_ms = clock_coarse_ms,
     .random = random_bytes,
     .page_bytes = page_bytes,
+    .physical_bytes = physical_bytes,
+    .read_file = read_file,
+    .open_file = open_file,
+    .write_file = write_file,
+    .close_file = close_file,
 };
 
 static NM_ATOMIC(const nm__os *) table_in_force = &nm__os_system;

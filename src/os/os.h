@@ -25,6 +25,14 @@ typedef struct nm__os {
     uint64_t (*clock_coarse_ms)(void); /* monotonic, a few milliseconds coarse, cheap */
     bool (*random)(void *out, size_t bytes);
     size_t (*page_bytes)(void);
+    uint64_t (*physical_bytes)(void); /* 0: unknown */
+    /* What stands in the file from `offset` on, fewer than `bytes` only at its end. 0: no more, no such file, not for us.
+     * -1: the system has no descriptor or memory left to look. */
+    ptrdiff_t (*read_file)(const char *path, uint64_t offset, char *out, size_t bytes);
+    /* For reading and writing, not blocking, closed at exec. -1, with errno: refused. */
+    int (*open_file)(const char *path);
+    bool (*write_file)(int file, const void *from, size_t bytes); /* in one piece; false, with errno: refused */
+    void (*close_file)(int file);
 } nm__os;
 
 /* The table in force: the system's, until a test replaces it (NULL: brings the system's back). */

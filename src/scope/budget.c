@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 /* Charging bytes along the path to the root, and what happens when a limit is in the way. */
-#include "scope/scope_internal.h"
+#include "scope/ready.h"
 
 #ifndef NM__PLANT_SKIP_CHARGE
 #define NM__PLANT_SKIP_CHARGE 0 /* a planted fault, for the law tests: every 64th charge skips the owner's parent */
@@ -39,9 +39,6 @@ static void subtract(nm_scope *s, size_t bytes) {
         nm_atomic_store(&s->over_soft, false, NM_RELAXED);
 }
 
-bool nm__charge_one(nm_scope *s, size_t bytes) { return add(s, bytes, NM__GRANT_QUIET); }
-void nm__uncharge_one(nm_scope *s, size_t bytes) { subtract(s, bytes); }
-
 /* Peak and soft crossing, once a charge is certain. */
 void nm__note_growth(nm_scope *s) {
     size_t now = nm__granted(s);
@@ -59,8 +56,17 @@ void nm__note_growth(nm_scope *s) {
 static bool count_down(nm_scope *s) {
     uint64_t left = nm_atomic_load(&s->fail_after, NM_RELAXED);
     while (left != 0)
-        if (nm_atomic_cas_weak(&s->fail_after, &left, left - 1, NM_RELAXED, NM_RELAXED)) return left == 1;
+        if (nm_atomic_cas_weak(&s->fail_after, &left, left - 1, NM_RELAXED, NM_RELAXED)) {
+            if (left == 1) nm_atomic_sub(&s->root->rare, 1, NM_RELAXED);
+            return left == 1;
+        }
     return false;
+}
+
+static nm_scope *injected(nm_scope *owner) {
+    for (nm_scope *s = owner; s != NULL; s = s->parent)
+        if (count_down(s)) return s;
+    return NULL;
 }
 
 static bool skips(const nm_scope *s, const nm_scope *owner) {
@@ -69,29 +75,82 @@ static bool skips(const nm_scope *s, const nm_scope *owner) {
     return nm_atomic_add(&charges, 1, NM_RELAXED) % 64 == 63;
 }
 
-bool nm__charge(nm_scope *owner, size_t bytes, nm__grant_mode mode, nm__refusal *why) {
-    nm_scope *path = owner;
-    do {
-        if (NM_UNLIKELY(count_down(path))) {
-            *why = (nm__refusal){.at = path, .injected = true};
-            return false;
-        }
-        path = path->parent;
-    } while (path != NULL);
-    for (nm_scope *s = owner; s->parent != NULL; s = s->parent) {
+static nm__ready *credit_of(const nm_scope *s) {
+    /* acquire: pairs with the release that publishes it (ready.c) */
+    nm__ready *ready = nm_atomic_load(&s->ready, NM_ACQUIRE);
+    return ready != NULL && ready->credit_bytes != 0 ? ready : NULL;
+}
+
+/* Charges from owner up to, not including, `stop` (the root, or a scope whose credit pays). */
+static bool charge_path(nm_scope *owner, const nm_scope *stop, size_t bytes, nm__grant_mode mode, nm__refusal *why) {
+    for (nm_scope *s = owner; s != stop; s = s->parent) {
         if (skips(s, owner) || add(s, bytes, mode)) continue;
         for (nm_scope *done = owner; done != s; done = done->parent) subtract(done, bytes);
         *why = (nm__refusal){.at = s};
         return false;
     }
-    for (nm_scope *s = owner; s->parent != NULL; s = s->parent) nm__note_growth(s);
+    for (nm_scope *s = owner; s != stop; s = s->parent) nm__note_growth(s);
+    return true;
+}
+
+bool nm__charge_all(nm_scope *owner, size_t bytes, nm__grant_mode mode, nm__refusal *why) {
+    if (!charge_path(owner, &owner->root->scope, bytes, mode, why)) return false;
     nm_atomic_add(&owner->root->handed, bytes, NM_RELAXED);
     return true;
 }
 
-void nm__uncharge(nm_scope *owner, size_t bytes) {
+void nm__uncharge_all(nm_scope *owner, size_t bytes) {
     nm_atomic_sub(&owner->root->handed, bytes, NM_RELAXED);
     for (nm_scope *s = owner; s->parent != NULL; s = s->parent) subtract(s, bytes);
+}
+
+bool nm__charge_below(nm_scope *owner, const nm_scope *base, size_t bytes) {
+    nm__refusal why;
+    return charge_path(owner, base, bytes, NM__GRANT_QUIET, &why);
+}
+
+void nm__uncharge_below(nm_scope *owner, const nm_scope *base, size_t bytes) {
+    for (nm_scope *s = owner; s != base; s = s->parent) subtract(s, bytes);
+}
+
+bool nm__charge_own(nm_scope *s, size_t bytes) {
+    if (!add(s, bytes, NM__GRANT_QUIET)) return false;
+    nm__note_growth(s);
+    return true;
+}
+void nm__uncharge_own(nm_scope *s, size_t bytes) { subtract(s, bytes); }
+
+bool nm__charge(nm_scope *owner, size_t bytes, nm__grant_mode mode, nm__refusal *why) {
+    nm__root *root = owner->root;
+    if (NM_UNLIKELY(nm_atomic_load(&root->rare, NM_RELAXED) != 0)) {
+        nm_scope *at = injected(owner);
+        if (at != NULL) {
+            *why = (nm__refusal){.at = at, .injected = true};
+            return false;
+        }
+    }
+    nm_scope *payer = owner;
+    nm__ready *credit = NULL;
+    while (payer->parent != NULL && (credit = credit_of(payer)) == NULL) payer = payer->parent;
+    if (credit != NULL && nm__credit_take(credit, bytes)) {
+        if (charge_path(owner, payer, bytes, mode, why)) return true;
+        if (!nm__credit_give(credit, bytes)) nm__uncharge_all(payer, bytes);
+        return false;
+    }
+    if (!nm__charge_all(owner, bytes, mode, why)) return false;
+    if (credit != NULL) nm__credit_refill(credit);
+    return true;
+}
+
+void nm__uncharge(nm_scope *owner, size_t bytes) {
+    for (nm_scope *s = owner; s->parent != NULL; s = s->parent) {
+        nm__ready *credit = credit_of(s);
+        if (credit != NULL && nm__credit_give(credit, bytes)) {
+            nm__uncharge_below(owner, s, bytes);
+            return;
+        }
+    }
+    nm__uncharge_all(owner, bytes);
 }
 
 bool nm__root_charge(nm__root *root, size_t bytes, nm__grant_mode mode) {
@@ -190,6 +249,15 @@ nm_status nm__grant(nm_scope *owner, size_t bytes, nm__grant_mode mode, const nm
             return NM_EBUDGET;
         }
     }
+    return NM_OK;
+}
+
+nm_status nm__grant_own(nm_scope *s, size_t bytes) {
+    for (int round = 0; !nm__charge_own(s, bytes); round++)
+        if (round == NM__GRANT_ROUNDS || !make_room_at(s, bytes, NULL)) {
+            nm__refused(s);
+            return NM_EBUDGET;
+        }
     return NM_OK;
 }
 

@@ -2,7 +2,7 @@
 /* Stats of a scope, and the tree as text. */
 #include "base/options.h"
 #include "scope/print.h"
-#include "scope/scope_internal.h"
+#include "scope/ready.h"
 
 const char *nm__grouped(char out[NM__GROUPED_BYTES], size_t n) {
     char *p = out + NM__GROUPED_BYTES;
@@ -30,13 +30,47 @@ static size_t used_by_holders(const nm_scope *s) {
     size_t used = 0;
     for (const nm__holder *h = s->holders; h != NULL; h = h->next)
         if (h->class->used != NULL) used += h->class->used(h);
+    if (s->block_order != 0 && nm_atomic_load(&s->placed, NM_RELAXED) != 0) {
+        const nm__holder *arena = nm__placed_holder(s);
+        /* acquire: pairs with the release in nm__holder_place */
+        const nm__holder_class *class = nm_atomic_load(&arena->class, NM_ACQUIRE);
+        if (class != NULL) used += class->used(arena);
+    }
     return used;
 }
 
-static size_t used_below(const nm_scope *top) {
+static size_t used_in_tree(const nm_scope *top) {
     size_t used = 0;
     for (const nm_scope *s = top; s != NULL; s = next_below(s, top, true)) used += used_by_holders(s);
     return used;
+}
+
+/* The scopes in blocks of their own are in no list of their parents' (ready.h). */
+static bool is_open_below(const nm_scope *s, const nm_scope *top) {
+    return nm_atomic_load(&s->is_open, NM_ACQUIRE) && nm__is_below(nm_atomic_load(&s->parent, NM_RELAXED), top);
+}
+
+static size_t used_below(const nm_scope *top) {
+    size_t used = used_in_tree(top);
+    for (const nm__ready *r = top->root->readies; r != NULL; r = r->next)
+        for (const nm_scope *s = r->first; s != NULL; s = s->next_sibling)
+            if (is_open_below(s, top)) used += used_in_tree(s);
+    return used;
+}
+
+/* Those directly below s, and what they are granted. */
+static size_t count_blocks(const nm_scope *parent, size_t *granted) {
+    const nm_scope *base = parent;
+    size_t count = 0;
+    *granted = 0;
+    while (!nm__is_shared(base) && base->parent != NULL) base = base->parent;
+    if (base->ready == NULL || (base != parent && nm_atomic_load(&parent->child_count, NM_RELAXED) == 0)) return 0;
+    for (const nm_scope *s = base->ready->first; s != NULL; s = s->next_sibling) {
+        if (!nm_atomic_load(&s->is_open, NM_ACQUIRE) || nm_atomic_load(&s->parent, NM_RELAXED) != parent) continue;
+        count++;
+        *granted += nm__granted(s);
+    }
+    return count;
 }
 
 static size_t hard_in_force(const nm_scope *s) {
@@ -62,7 +96,10 @@ void nm_scope_get_stats_sized(const nm_scope *scope, nm_scope_stats *out, size_t
         nm__root *root = scope->root;
         pthread_mutex_lock(&root->tree);
         st.used_bytes = used_below(scope);
-        st.child_count = scope->child_count;
+        size_t unused;
+        st.child_count = nm_atomic_load(&scope->child_count, NM_RELAXED);
+        if (scope->ready != NULL) st.child_count += count_blocks(scope, &unused);
+        st.credit_bytes = nm__ready_credit(scope);
         pthread_mutex_unlock(&root->tree);
         st.granted_bytes = nm__granted(scope);
         st.peak_bytes = nm_atomic_load(&scope->peak, NM_RELAXED);
@@ -96,7 +133,7 @@ static void print_limit(FILE *to, const char *what, size_t bytes) {
 
 /* Request and task scopes come and go by the thousand: a count and a sum of those directly below s. */
 static void print_unlisted(const nm_scope *s, int indent, FILE *to) {
-    size_t count = 0, granted = 0;
+    size_t granted, count = count_blocks(s, &granted);
     char text[NM__GROUPED_BYTES];
     for (const nm_scope *c = s->first_child; c != NULL; c = c->next_sibling) {
         if (is_listed(c)) continue;

@@ -25,6 +25,9 @@ typedef struct nm__holder_class {
     void (*close)(nm__holder *holder, nm__leaks *leaks, const char *site);
     /* Bytes handed out, for stats. Any thread. */
     size_t (*used)(const nm__holder *holder);
+    /* Of an arena in its scope's own block: the bytes that it used, if all of it lies there and nothing is to be done when
+     * it closes; else SIZE_MAX. Others: NULL. */
+    size_t (*used_in_place)(const nm__holder *holder);
 } nm__holder_class;
 
 /* Embedded in each arena, pool and cache. The fields are the scope's. */
@@ -37,12 +40,17 @@ struct nm__holder {
     uint32_t visitors;                           /* reclaims at work in it */
     uint8_t rank;
     bool leaving;
+    bool placed; /* in the scope's own block, and in no list */
+    bool away;   /* was so, and was moved to another scope since */
 };
 
 /* Makes the holder known to the scope: it is closed with it, and asked to give back as its rank says. O(1). */
 void nm__holder_add(nm_scope *scope, nm__holder *holder, nm__reclaim_rank rank);
 /* The holder closes by itself: waits until no reclaim is at work in it, after that none will be. */
 void nm__holder_remove(nm__holder *holder);
+
+/* Gives back the record in which an arena lies, wherever that is. The arena has left its scope. */
+void nm__holder_give_record(nm__holder *holder, void *record);
 
 /* Makes `to` the holder's scope, and charges it for the `bytes` that the holder was granted in all; no longer its scope
  * before. NM_EINVAL: another root. NM_EBUDGET: no room, after reclaim and hooks; unchanged then. */
@@ -75,6 +83,14 @@ nm_status nm__block_take(nm_scope *owner, size_t min_bytes, size_t want_bytes, n
 /* Grants more of it: at least min_bytes more, as much as there is room for, at most all. Same errors; unchanged then. */
 nm_status nm__block_extend(nm_scope *owner, nm__block *block, size_t min_bytes);
 void nm__block_give(nm_scope *owner, const nm__block *block);
+
+/* The place for an arena in the own block of a request scope; its holder begins NM__PLACE_HOLDER bytes into the record. True: the
+ * scope is charged for the record and as much of the block as its limits allow now (nm__block_extend grants the rest). False:
+ * the scope has no such place, or it is taken, or a limit leaves no room. Given back with nm__block_give and nm__record_give,
+ * like any other. No reclaim. O(1). */
+#define NM__PLACE_HOLDER ((size_t)2 * sizeof(void *))
+bool nm__place_take(nm_scope *scope, size_t min_bytes, void **record, nm__block *block);
+void nm__holder_place(nm_scope *scope, nm__holder *holder, const nm__holder_class *class);
 
 /* Address space of one's own, committed page by page. Reserving is free of charge; commit charges owner and root. Sizes and
  * addresses are multiples of NM__PAGE_BYTES (align: a power of two, at least that). */

@@ -23,15 +23,23 @@ static const nm_scope *common_ancestor(const nm_scope *a, const nm_scope *b) {
     return a;
 }
 
-/* NULL: charged. Else the scope whose limit refused, and nothing is charged. */
-static nm_scope *charge_below(nm_scope *owner, const nm_scope *top, size_t bytes) {
-    for (nm_scope *s = owner; s != top; s = s->parent) {
-        if (nm__charge_one(s, bytes)) continue;
-        for (nm_scope *done = owner; done != s; done = done->parent) nm__uncharge_one(done, bytes);
-        return s;
+/* NULL: nobody now. */
+static nm_scope *without_room(nm_scope *owner, const nm_scope *top, size_t bytes) {
+    nm_scope *s = owner;
+    while (s != top && nm__room_at(s) >= bytes) s = s->parent;
+    return s != top ? s : NULL;
+}
+
+/* As nm__grant, FULL, for the part of the path that lies below `top`. */
+static nm_status grant_below(nm_scope *owner, const nm_scope *top, size_t bytes, const nm__holder *self) {
+    for (int round = 0; !nm__charge_below(owner, top, bytes); round++) {
+        nm_scope *refused = without_room(owner, top, bytes);
+        if (refused == NULL && round < NM__GRANT_ROUNDS) continue;
+        if (refused != NULL && round < NM__GRANT_ROUNDS && nm__try_room(refused, bytes, self)) continue;
+        nm__refused(refused != NULL ? refused : owner);
+        return NM_EBUDGET;
     }
-    for (nm_scope *s = owner; s != top; s = s->parent) nm__note_growth(s);
-    return NULL;
+    return NM_OK;
 }
 
 nm_status nm__holder_move(nm__holder *holder, nm_scope *to, size_t bytes) {
@@ -43,18 +51,32 @@ nm_status nm__holder_move(nm__holder *holder, nm_scope *to, size_t bytes) {
     if (st != NM_OK) return st;
 
     const nm_scope *top = common_ancestor(from, to);
-    nm_scope *refused = charge_below(to, top, bytes);
-    for (int round = 0; refused != NULL && round < NM__GRANT_ROUNDS; round++) {
-        if (!nm__try_room(refused, bytes, holder)) break;
-        refused = charge_below(to, top, bytes);
-    }
-    if (refused != NULL) {
-        nm__refused(refused);
-        return NM_EBUDGET;
+    /* What lies in a request's own block is charged to the request's ancestors as a part of that block, which they hold until
+     * the request closes: the new scope pays for it all the way up. */
+    bool away = holder->placed;
+    size_t placed = away ? nm_atomic_load(&from->placed, NM_RELAXED) : 0;
+    if (away) st = nm__grant(to, placed, NM__GRANT_FULL, holder);
+    if (st != NM_OK) return st;
+    st = grant_below(to, top, bytes - placed, holder);
+    if (st != NM_OK) {
+        if (away) nm__uncharge(to, placed);
+        return st;
     }
     nm__holder_remove(holder);
     nm__holder_add(to, holder, (nm__reclaim_rank)holder->rank);
-    for (nm_scope *s = from; s != top; s = s->parent) nm__uncharge_one(s, bytes);
+    nm__uncharge_below(from, top, bytes - placed);
+    if (away) {
+        nm__uncharge_own(from, placed);
+        nm__place_leave(from);
+        holder->away = true;
+    }
     nm__settle(to, holder);
     return NM_OK;
+}
+
+void nm__holder_give_record(nm__holder *holder, void *record) {
+    if (holder->away)
+        nm__place_return(holder->scope, record);
+    else
+        nm__record_give(holder->scope, record);
 }

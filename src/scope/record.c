@@ -67,27 +67,31 @@ static nm_status take(nm__root *root, void **out) {
     return st;
 }
 
-nm_status nm__record_take(nm_scope *owner, void **out) {
+nm_status nm__record_take_in(nm_scope *owner, nm__grant_mode mode, void **out) {
     nm__root *root = owner->root;
+    bool full = mode == NM__GRANT_FULL;
     *out = NULL;
-    nm_status st = nm__grant(owner, NM__RECORD_BYTES, NM__GRANT_FULL, NULL);
+    nm_status st = nm__grant(owner, NM__RECORD_BYTES, mode, NULL);
     if (st != NM_OK) return st;
     st = take(root, out);
     /* Only the root's own limit can refuse here. */
-    for (int round = 0; st == NM_EBUDGET && round < NM__GRANT_ROUNDS; round++) {
+    for (int round = 0; st == NM_EBUDGET && full && round < NM__GRANT_ROUNDS; round++) {
         if (!nm__try_room(&root->scope, NM__ROOM_FOR_BLOCK(NM__BLOCK_MIN_BYTES), NULL)) break;
         st = take(root, out);
     }
     if (st != NM_OK) {
-        if (st == NM_EBUDGET) nm__refused(&root->scope);
+        if (st == NM_EBUDGET && full) nm__refused(&root->scope);
         nm__uncharge(owner, NM__RECORD_BYTES);
         return st;
     }
-    nm__settle(owner, NULL);
+    if (full) nm__settle(owner, NULL);
     return NM_OK;
 }
 
+nm_status nm__record_take(nm_scope *owner, void **out) { return nm__record_take_in(owner, NM__GRANT_FULL, out); }
+
 void nm__record_give(nm_scope *owner, void *record) {
+    if (nm__place_give_record(owner, record)) return;
     nm__root *root = owner->root;
     free_record *free = record;
     nm__record_page *page = page_of(record);

@@ -4,7 +4,7 @@
 #include "check/check.h"
 #include "check/debug_env.h"
 #include "os/os.h"
-#include "scope/scope_internal.h"
+#include "scope/ready.h"
 #include "scope/sites.h"
 
 /* Rounds of reclaim before a smaller budget is refused. */
@@ -21,16 +21,17 @@ static nm_status check_limits(const nm_scope *parent, size_t soft, size_t hard) 
 
 static nm_status check_options(const nm_scope *parent, const nm_scope_options *o) {
     if ((unsigned)o->kind > NM_SCOPE_TASK || (unsigned)o->leak_report > NM_LEAKS_OFF) return NM_EINVAL;
+    nm_scope_kind kind = o->kind;
+    bool shared = kind == NM_SCOPE_DEFAULT || kind == NM_SCOPE_PROCESS || kind == NM_SCOPE_SERVICE;
+    if (o->credit_bytes != 0 && (parent == NULL || !shared || o->credit_bytes > NM__BYTES_MAX)) return NM_EINVAL;
     if (o->debug > NM__DEBUG_ALL || o->sample_bytes > NM__BYTES_MAX) return NM_EINVAL;
     return check_limits(parent, o->soft_bytes, o->hard_bytes);
 }
 
-static void fill_in(nm_scope *s, nm__root *root, nm_scope *parent, const nm_scope_options *o, const char *site) {
-    memset(s, 0, sizeof *s);
-    s->root = root;
-    s->parent = parent;
-    s->hard = o->hard_bytes != 0 ? o->hard_bytes : NM__UNLIMITED;
-    s->soft = o->soft_bytes;
+/* What the options say. The rest is 0. Stats may look at the limits of a scope in a block of its own at any time: relaxed. */
+static void fill_in(nm_scope *s, const nm_scope *parent, const nm_scope_options *o, const char *site) {
+    nm_atomic_store(&s->hard, o->hard_bytes != 0 ? o->hard_bytes : NM__UNLIMITED, NM_RELAXED);
+    nm_atomic_store(&s->soft, o->soft_bytes, NM_RELAXED);
     s->kind = (uint8_t)(o->kind != NM_SCOPE_DEFAULT ? o->kind : parent == NULL ? NM_SCOPE_PROCESS : NM_SCOPE_SERVICE);
     s->leak_mode = (uint8_t)o->leak_report;
     s->on_pressure = o->on_pressure;
@@ -65,11 +66,12 @@ static nm_status open_root(nm_scope **out, const nm_scope_options *o, const char
 
     nm__root *root = range;
     nm__check_unpoison(root, NM__ROOT_BYTES);
-    fill_in(&root->scope, root, NULL, o, site);
+    root->scope.root = root;
+    fill_in(&root->scope, NULL, o, site);
     nm__debug_env env = nm__debug_from_environment();
     root->scope.debug = (uint8_t)(root->scope.debug | env.flags);
     if (env.sample_bytes != 0) root->scope.sample_bytes = env.sample_bytes;
-    root->scope.fail_after = env.fail_after;
+    nm_scope_fail_after(&root->scope, env.fail_after);
     root->range_bytes = NM__ROOT_BYTES + slots;
     root->slot_pages_max = (uint32_t)(slots / NM__PAGE_BYTES);
     root->scope.granted = root->scope.peak = root->own_bytes = NM__ROOT_BYTES;
@@ -77,6 +79,7 @@ static nm_status open_root(nm_scope **out, const nm_scope_options *o, const char
     pthread_mutex_init(&root->tree, NULL);
     pthread_mutex_init(&root->records, NULL);
     pthread_cond_init(&root->visited, NULL);
+    nm__pressure_init(root);
     nm__ledger ledger = nm__root_ledger;
     ledger.context = root;
     nm__blocks_open(&root->blocks, &ledger);
@@ -84,28 +87,59 @@ static nm_status open_root(nm_scope **out, const nm_scope_options *o, const char
     return NM_OK;
 }
 
-nm_status nm_scope_open_at(nm_scope **out, nm_scope *parent, const nm_scope_options *options, const char *site) {
-    if (out == NULL) return NM_EINVAL;
-    *out = NULL;
-    nm_scope_options o = nm_scope_options_init();
-    nm_status st = nm__options_read(&o, sizeof o, options);
-    if (st == NM_OK) st = check_options(parent, &o);
-    if (st != NM_OK) return st;
-    if (parent == NULL) return open_root(out, &o, site);
-
+static nm_status open_in_record(nm_scope **out, nm_scope *parent, const nm_scope_options *o, const char *site) {
     void *memory;
-    st = nm__record_take(parent, &memory);
+    nm_status st = nm__record_take(parent, &memory);
     if (st != NM_OK) return st;
     nm_scope *s = memory;
-    fill_in(s, parent->root, parent, &o, site);
+    memset(s, 0, sizeof *s);
+    s->root = parent->root;
+    s->parent = parent;
+    fill_in(s, parent, o, site);
+    if (o->credit_bytes != 0) {
+        st = nm__ready_open(s, o->credit_bytes);
+        if (st != NM_OK) {
+            nm__record_give(parent, s);
+            return st;
+        }
+    }
     pthread_mutex_lock(&s->root->tree);
     s->next_sibling = parent->first_child;
     if (s->next_sibling != NULL) s->next_sibling->previous_sibling = s;
     parent->first_child = s;
-    parent->child_count++;
+    nm_atomic_store(&parent->child_count, parent->child_count + 1, NM_RELAXED);
     pthread_mutex_unlock(&s->root->tree);
     *out = s;
     return NM_OK;
+}
+
+static nm_scope *open_in_block(nm_scope *parent, const nm_scope_options *o, const char *site) {
+    nm_scope *s = nm__ready_take(parent);
+    if (NM_UNLIKELY(s == NULL)) return NULL;
+    fill_in(s, parent, o, site);
+    /* release: pairs with the acquire of whoever walks the blocks of the scope above (ready.c, stats) */
+    nm_atomic_store(&s->is_open, true, NM_RELEASE);
+    nm__settle(parent, NULL);
+    return s;
+}
+
+nm_status nm_scope_open_at(nm_scope **out, nm_scope *parent, const nm_scope_options *options, const char *site) {
+    if (out == NULL) return NM_EINVAL;
+    *out = NULL;
+    nm_scope_options copy;
+    const nm_scope_options *o = options;
+    if (NM_UNLIKELY(o == NULL || o->struct_size != sizeof copy || o->hard_bytes == NM_BYTES_AUTO)) {
+        copy = nm_scope_options_init();
+        nm_status st = nm__options_read(&copy, sizeof copy, options);
+        if (st == NM_OK) st = nm__hard_resolve(parent, &copy.hard_bytes);
+        if (st != NM_OK) return st;
+        o = &copy;
+    }
+    nm_status st = check_options(parent, o);
+    if (st != NM_OK) return st;
+    if (parent == NULL) return open_root(out, o, site);
+    if (o->kind >= NM_SCOPE_REQUEST) *out = open_in_block(parent, o, site);
+    return *out != NULL ? NM_OK : open_in_record(out, parent, o, site);
 }
 
 nm_status(nm_scope_open)(nm_scope **out, nm_scope *parent, const nm_scope_options *options) {
@@ -115,18 +149,19 @@ nm_status(nm_scope_open)(nm_scope **out, nm_scope *parent, const nm_scope_option
 /* ---- close ------------------------------------------------------------------------------------------------------- */
 
 static void unlink_child(nm_scope *s) {
-    if (s->parent == NULL) return;
+    if (s->parent == NULL || s->block_order != 0) return;
     pthread_mutex_lock(&s->root->tree);
     if (s->previous_sibling != NULL)
         s->previous_sibling->next_sibling = s->next_sibling;
     else
         s->parent->first_child = s->next_sibling;
     if (s->next_sibling != NULL) s->next_sibling->previous_sibling = s->previous_sibling;
-    s->parent->child_count--;
+    nm_atomic_store(&s->parent->child_count, s->parent->child_count - 1, NM_RELAXED);
     pthread_mutex_unlock(&s->root->tree);
 }
 
 static void close_root(nm__root *root) {
+    nm__pressure_close(root);
     nm__records_close(root);
     nm__sites_close(&root->scope);
     nm__blocks_close(&root->blocks);
@@ -137,20 +172,46 @@ static void close_root(nm__root *root) {
     nm__range_release(root, root->range_bytes);
 }
 
+static void close_holder(nm__holder *holder, nm__leaks *leaks, const char *site) {
+    nm__holder_remove(holder);
+    holder->class->close(holder, leaks, site);
+}
+
+/* True: there is nothing in it but an arena in its place, or not even that. *used is what the arena used. */
+static bool closes_quickly(const nm_scope *s, size_t *used) {
+    *used = 0;
+    if (s->deferred != NULL || s->held != NULL || s->holders != NULL ||
+        nm_atomic_load(&s->child_count, NM_RELAXED) != 0 || nm_atomic_load(&s->soft_pending, NM_RELAXED) ||
+        nm_atomic_load(&s->fail_after, NM_RELAXED) != 0)
+        return false;
+    if (nm_atomic_load(&s->placed, NM_RELAXED) == 0) return true;
+    const nm__holder *arena = nm__placed_holder(s);
+    *used = arena->class->used_in_place(arena);
+    return *used != SIZE_MAX;
+}
+
 /* The scope has no children and has run what was deferred. */
 static void tear_down(nm_scope *s, nm__leaks *leaks, const char *site) {
     leaks->mode = (nm_leak_mode)s->leak_mode;
     nm__held_give_back(s, leaks, site);
-    while (s->holders != NULL) {
-        nm__holder *holder = s->holders;
-        nm__holder_remove(holder);
-        holder->class->close(holder, leaks, site);
-    }
+    while (s->holders != NULL) close_holder(s->holders, leaks, site);
+    if (s->block_order != 0 && s->placed != 0) close_holder(nm__placed_holder(s), leaks, site);
     if (nm_atomic_exchange(&s->soft_pending, false, NM_RELAXED)) nm_atomic_sub(&s->root->crossings, 1, NM_RELAXED);
+    nm_scope_fail_after(s, 0);
+    nm__ready_end_close(s);
     if (s->parent == NULL)
         close_root(s->root);
+    else if (s->block_order != 0)
+        nm__ready_give(s, 0);
     else
         nm__record_give(s->parent, s);
+}
+
+/* A child that is still open; NULL: none. */
+static nm_scope *open_child(nm_scope *s) {
+    if (s->first_child != NULL) return s->first_child;
+    bool may_be = s->ready != NULL || nm_atomic_load(&s->child_count, NM_RELAXED) != 0;
+    return may_be ? nm__ready_child(s) : NULL;
 }
 
 static void begin_report(nm__leaks *leaks, const nm_scope *s) {
@@ -165,10 +226,25 @@ static void begin_report(nm__leaks *leaks, const nm_scope *s) {
     nm__name_copy(leaks->report.scope_name, s->name);
 }
 
+static void end_report(nm__leaks *leaks, nm_leak_report *out, size_t out_bytes) {
+    size_t filled = leaks->report.site_count;
+    memset(&leaks->report.sites[filled], 0, (NM_LEAK_SITES - filled) * sizeof leaks->report.sites[0]);
+    nm__struct_write(out, out_bytes, &leaks->report, sizeof leaks->report);
+}
+
 size_t nm_scope_close_at(nm_scope *scope, nm_leak_report *report, size_t report_bytes, const char *site) {
     nm__leaks leaks;
     if (scope == NULL) {
         if (report != NULL) memset(report, 0, report_bytes);
+        return 0;
+    }
+    size_t used;
+    if (scope->block_order != 0 && closes_quickly(scope, &used)) {
+        if (report != NULL) {
+            begin_report(&leaks, scope);
+            end_report(&leaks, report, report_bytes);
+        }
+        nm__ready_give(scope, used);
         return 0;
     }
     begin_report(&leaks, scope);
@@ -177,8 +253,9 @@ size_t nm_scope_close_at(nm_scope *scope, nm_leak_report *report, size_t report_
         if (!s->defers_ran) {
             nm__defers_run(s);
             s->defers_ran = true;
+            nm__ready_begin_close(s);
         }
-        nm_scope *child = s->first_child;
+        nm_scope *child = open_child(s);
         if (child != NULL) {
             leaks.mode = (nm_leak_mode)s->leak_mode;
             nm__leaks_note(&leaks, NM_LEAK_SCOPE, child->name, 1, nm__granted(child), child->site);
@@ -194,11 +271,7 @@ size_t nm_scope_close_at(nm_scope *scope, nm_leak_report *report, size_t report_
         if (last) break;
         s = parent;
     }
-    if (report != NULL) {
-        size_t filled = leaks.report.site_count;
-        memset(&leaks.report.sites[filled], 0, (NM_LEAK_SITES - filled) * sizeof leaks.report.sites[0]);
-        nm__struct_write(report, report_bytes, &leaks.report, sizeof leaks.report);
-    }
+    if (report != NULL) end_report(&leaks, report, report_bytes);
     return leaks.report.leaked_count;
 }
 
@@ -227,7 +300,8 @@ static bool change_limits(nm_scope *s, size_t soft, size_t hard, size_t *over) {
 
 nm_status nm_scope_set_budget(nm_scope *scope, size_t soft_bytes, size_t hard_bytes) {
     if (scope == NULL) return NM_EINVAL;
-    nm_status st = check_limits(scope->parent, soft_bytes, hard_bytes);
+    nm_status st = nm__hard_resolve(scope->parent, &hard_bytes);
+    if (st == NM_OK) st = check_limits(scope->parent, soft_bytes, hard_bytes);
     if (st != NM_OK) return st;
     size_t over;
     for (int round = 0; !change_limits(scope, soft_bytes, hard_bytes, &over); round++) {
@@ -237,6 +311,7 @@ nm_status nm_scope_set_budget(nm_scope *scope, size_t soft_bytes, size_t hard_by
     /* The new soft limit may be crossed from the start. */
     nm_atomic_store(&scope->over_soft, false, NM_RELAXED);
     nm__note_growth(scope);
+    nm__ready_limits_changed(scope);
     nm__settle(scope, NULL);
     return NM_OK;
 }
@@ -245,5 +320,8 @@ unsigned nm__debug(const nm_scope *scope) { return scope->debug; }
 size_t nm__sample_bytes(const nm_scope *scope) { return scope->sample_bytes; }
 
 void nm_scope_fail_after(nm_scope *scope, uint64_t n) {
-    if (scope != NULL) nm_atomic_store(&scope->fail_after, n, NM_RELAXED);
+    if (scope == NULL) return;
+    uint64_t before = nm_atomic_exchange(&scope->fail_after, n, NM_RELAXED);
+    if (before == 0 && n != 0) nm_atomic_add(&scope->root->rare, 1, NM_RELAXED);
+    if (before != 0 && n == 0) nm_atomic_sub(&scope->root->rare, 1, NM_RELAXED);
 }

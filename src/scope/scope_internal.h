@@ -12,6 +12,7 @@
 #include "scope/holder.h"
 
 typedef struct nm__root nm__root;
+typedef struct nm__ready nm__ready;
 typedef struct nm__deferred nm__deferred;
 typedef struct nm__held nm__held;
 
@@ -20,6 +21,9 @@ typedef struct nm__held nm__held;
 #define NM__FROZEN         ((size_t)1 << 63)
 #define NM__LIMITS_CHANGED ((size_t)1 << 57)
 #define NM__GRANTED_MASK   (NM__LIMITS_CHANGED - 1)
+
+/* Where, in a block of its own, a request scope has room for an arena; see ready.h. */
+#define NM__PLACE_OFFSET NM__RECORD_BYTES
 
 /* No limit. */
 #define NM__UNLIMITED SIZE_MAX
@@ -31,6 +35,7 @@ struct nm_scope {
     NM_ATOMIC(size_t) hard;    /* NM__UNLIMITED = none of its own */
     NM_ATOMIC(size_t) soft;    /* 0 = none */
     NM_ATOMIC(size_t) peak;
+    NM_ATOMIC(nm__ready *) ready;   /* of a process or service scope, from the first request below it on; ready.h */
     NM_ATOMIC(uint64_t) fail_after; /* grants until one is refused; 0 = off */
     NM_ATOMIC(uint64_t) refused_count;
     NM_ATOMIC(uint32_t) soft_count;
@@ -40,15 +45,20 @@ struct nm_scope {
     uint8_t kind;
     uint8_t leak_mode;
     bool defers_ran;
-    uint8_t debug; /* nm_debug_flags, the parent's included */
+    uint8_t debug;           /* nm_debug_flags, the parent's included */
+    uint8_t block_order;     /* of a request scope in a block of its own: log2 of the block's bytes; else 0 */
+    NM_ATOMIC(bool) is_open; /* likewise: not lying ready */
+    NM_ATOMIC(uint8_t) away; /* likewise: nm__away; changed under the tree lock */
     nm_pressure_fn *on_pressure;
     void *context;
     const char *site;    /* where opened */
     size_t sample_bytes; /* 0 = no samples */
     /* under the root's tree lock */
-    nm_scope *first_child, *next_sibling, *previous_sibling;
-    nm__holder *holders; /* newest first */
-    uint32_t child_count;
+    nm_scope *first_child; /* but for those in blocks of their own: they are in a nm__ready's list */
+    nm_scope *next_sibling, *previous_sibling; /* in the parent's list or that one */
+    nm__holder *holders;                       /* newest first; but for an arena in the scope's own block */
+    NM_ATOMIC(uint32_t) child_count; /* of a one-thread scope all; else without those in blocks of their own */
+    NM_ATOMIC(uint32_t) placed;      /* granted for the arena in the scope's own block; 0 = there is none */
     /* of the scope's thread; under the tree lock if the kind is shared */
     uint32_t held_free, held_reserved, held_chunks, held_sweep_at;
     nm__held *held;
@@ -65,11 +75,13 @@ struct nm__root {
     nm_scope scope;                /* first: slot numbers count from here */
     NM_ATOMIC(size_t) handed;      /* bytes charged to scopes and holders; of `granted` the part that is not idle */
     NM_ATOMIC(uint32_t) crossings; /* scopes whose soft_pending is set */
+    NM_ATOMIC(uint32_t) rare; /* reasons to leave the fast paths: scopes whose fail_after is set, checkers that watch */
     size_t range_bytes;
     pthread_mutex_t limits; /* held while limits change */
     pthread_mutex_t tree;   /* children, holders, reclaim list, held lists of shared scopes */
     pthread_cond_t visited; /* a holder's last visitor left; with `tree` */
     nm__holder *reclaimable;
+    nm__ready *readies;
     nm__blocks blocks;             /* has its own lock */
     pthread_mutex_t records;       /* the rest */
     nm__record_page *record_pages; /* with at least one record free */
@@ -79,7 +91,9 @@ struct nm__root {
     struct {
         NM_ATOMIC(void *) table; /* NULL until the first note */
         NM_ATOMIC(uint64_t) tries, other_count, other_bytes;
-    } sites; /* sites.c */
+    } sites;                    /* sites.c */
+    pthread_mutex_t pressure;   /* held while the descriptor is made */
+    NM_ATOMIC(int) pressure_fd; /* -1: none was asked for yet */
 };
 
 /* This struct's pages. */
@@ -93,6 +107,12 @@ static inline size_t nm__granted(const nm_scope *s) {
     return nm_atomic_load(&s->granted, NM_RELAXED) & NM__GRANTED_MASK;
 }
 static inline size_t nm__soft_rest(size_t soft) { return soft - soft / NM__SOFT_HEADROOM_SHARE; }
+static inline bool nm__is_below(const nm_scope *s, const nm_scope *ancestor) {
+    /* relaxed: a request scope that lay ready gets another parent; whoever walks here holds the tree lock, under which no
+     * parent goes away */
+    while (s != NULL && s != ancestor) s = nm_atomic_load(&s->parent, NM_RELAXED);
+    return s != NULL;
+}
 static inline bool nm__is_shared(const nm_scope *s) { return s->kind <= NM_SCOPE_SERVICE; }
 
 /* For what belongs to the scope's thread, or to all where there is no such thread. */
@@ -115,9 +135,14 @@ typedef struct nm__refusal {
 /* Charges owner and its ancestors below the root; of the root it raises `handed`. All or nothing. False: *why is set. */
 bool nm__charge(nm_scope *owner, size_t bytes, nm__grant_mode mode, nm__refusal *why);
 void nm__uncharge(nm_scope *owner, size_t bytes);
-/* One scope alone, for bytes that its ancestors hold already; nm__note_growth follows when it is certain. */
-bool nm__charge_one(nm_scope *s, size_t bytes);
-void nm__uncharge_one(nm_scope *s, size_t bytes);
+/* The same, past all credit. */
+bool nm__charge_all(nm_scope *owner, size_t bytes, nm__grant_mode mode, nm__refusal *why);
+void nm__uncharge_all(nm_scope *owner, size_t bytes);
+/* The same for a part of the path: from owner up to, not including, base; for the scope alone. Quiet. */
+bool nm__charge_below(nm_scope *owner, const nm_scope *base, size_t bytes);
+void nm__uncharge_below(nm_scope *owner, const nm_scope *base, size_t bytes);
+bool nm__charge_own(nm_scope *s, size_t bytes);
+void nm__uncharge_own(nm_scope *s, size_t bytes);
 /* Charges the root for committed bytes, giving up idle blocks if it must. Not to be called with the block store's lock held. */
 bool nm__root_charge(nm__root *root, size_t bytes, nm__grant_mode mode);
 void nm__root_uncharge(nm__root *root, size_t bytes);
@@ -125,6 +150,8 @@ void nm__root_uncharge(nm__root *root, size_t bytes);
 #define NM__ROOM_FOR_BLOCK(bytes) ((bytes) + NM__BLOCK_MIN_BYTES)
 /* nm__charge in the given mode with all that FULL means; NM_OK or NM_EBUDGET, counted as a refusal. */
 nm_status nm__grant(nm_scope *owner, size_t bytes, nm__grant_mode mode, const nm__holder *self);
+/* Charges the scope alone; FULL. */
+nm_status nm__grant_own(nm_scope *s, size_t bytes);
 nm_status nm__root_grant(nm__root *root, size_t bytes, nm__grant_mode mode, const nm__holder *self);
 void nm__refused(nm_scope *at);
 /* nm__make_room without the count, for callers that count the refusal themselves. */
@@ -138,8 +165,29 @@ extern const nm__ledger nm__root_ledger; /* context to be filled in */
 size_t nm__reclaim(nm_scope *below, size_t wanted, const nm__holder *self);
 void nm__call_hook(nm_scope *scope, size_t wanted);
 
+/* Where the arena is that was opened in a request scope's own block: there; moved to another scope, which pays for what it has
+ * of the block, while this one is still open, or is closed and the block waits for the arena's end. */
+typedef enum nm__away { NM__AWAY_NOT, NM__AWAY_OPEN, NM__AWAY_CLOSED } nm__away;
+
+/* place.c */
+bool nm__is_placed(const nm__block *block);
+nm_status nm__place_extend(nm_scope *owner, nm__block *block, size_t min_bytes);
+void nm__place_give(nm_scope *owner, const nm__block *block);
+bool nm__place_give_record(nm_scope *owner, const void *record); /* false: it lies elsewhere */
+void nm__place_leave(nm_scope *s);                               /* its arena moves: it is charged elsewhere now */
+void nm__place_return(nm_scope *owner, void *record);            /* such an arena closes; `owner` pays for the record */
+nm__holder *nm__placed_holder(const nm_scope *s); /* of an arena in the place, if there is one (placed != 0) */
+
 /* record.c, slot.c */
+nm_status nm__record_take_in(nm_scope *owner, nm__grant_mode mode, void **out); /* FULL or QUIET */
 void nm__records_close(nm__root *root);
+
+/* limits.c */
+
+/* Puts the process's limit where *hard is NM_BYTES_AUTO. NM_EINVAL: not of a root. NM_ESYSTEM: it cannot be known. */
+nm_status nm__hard_resolve(const nm_scope *parent, size_t *hard);
+void nm__pressure_init(nm__root *root);
+void nm__pressure_close(nm__root *root);
 
 /* defer.c, held.c: at the close of the scope */
 void nm__defers_run(nm_scope *scope);

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 #include "os_counter.h"
 
+#include <errno.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -118,6 +119,31 @@ static bool counted_random(void *out, size_t bytes) {
     return done;
 }
 
+static bool refuse_counted(void) {
+    pthread_mutex_lock(&lock);
+    bool refused = refuse_this();
+    pthread_mutex_unlock(&lock);
+    return refused;
+}
+
+static uint64_t counted_physical_bytes(void) { return refuse_counted() ? 0 : nm__os_system.physical_bytes(); }
+
+static ptrdiff_t counted_read_file(const char *path, uint64_t offset, char *out, size_t bytes) {
+    return refuse_counted() ? -1 : nm__os_system.read_file(path, offset, out, bytes);
+}
+
+static int counted_open_file(const char *path) {
+    if (!refuse_counted()) return nm__os_system.open_file(path);
+    errno = EMFILE;
+    return -1;
+}
+
+static bool counted_write_file(int file, const void *from, size_t bytes) {
+    if (!refuse_counted()) return nm__os_system.write_file(file, from, bytes);
+    errno = ENOMEM;
+    return false;
+}
+
 static nm__os table;
 
 void os_counter_install(void) {
@@ -130,6 +156,10 @@ void os_counter_install(void) {
     table.commit = counted_commit;
     table.decommit = counted_decommit;
     table.random = counted_random;
+    table.physical_bytes = counted_physical_bytes;
+    table.read_file = counted_read_file;
+    table.open_file = counted_open_file;
+    table.write_file = counted_write_file;
     nm__os_replace(&table);
 }
 

@@ -16,7 +16,8 @@ bool os_counter_remove(void);
 size_t os_counter_committed(void); /* bytes, now */
 size_t os_counter_reserved(void);
 
-/* The n-th call from now that can be refused (reserve, commit, decommit, random) is refused once; 0 = none. */
+/* The n-th call from now that can be refused (reserve, commit, decommit, random, and those about files) is refused once;
+ * 0 = none. */
 void os_counter_fail_after(uint64_t n);
 /* True if that call has come. */
 bool os_counter_failed(void);

@@ -79,6 +79,14 @@ void world_share(world *w, nm_pool *pool, nm_cache *cache) {
 
 /* ---- the model: sums --------------------------------------------------------------------------------------------- */
 
+/* What a scope is granted without what lies ready in it and below it. Of a request scope in a block of its own the parent is
+ * granted the whole block, and what the request is not granted of it counts as credit. */
+static size_t net(const nm_scope *scope) {
+    nm_scope_stats st;
+    nm_scope_get_stats(scope, &st);
+    return nm__granted(scope) - st.credit_bytes;
+}
+
 static bool adds_up(const world *w, const node *n) {
     size_t sum = (n->deferred + 14) / 15 * NM__RECORD_BYTES;
     for (int i = 0; i < WORLD_HOLDERS; i++) {
@@ -95,8 +103,8 @@ static bool adds_up(const world *w, const node *n) {
             sum += granted;
         }
     }
-    for (const node *c = n->newest; c != NULL; c = c->older) sum += nm__granted(c->scope) + NM__RECORD_BYTES;
-    size_t granted = nm__granted(n->scope);
+    for (const node *c = n->newest; c != NULL; c = c->older) sum += net(c->scope) + NM__RECORD_BYTES;
+    size_t granted = net(n->scope);
     /* how many records the notes of held things take depends on which are stale; never more than one each */
     size_t notes = granted - sum;
     EXPECT(granted >= sum && notes % NM__RECORD_BYTES == 0 && notes <= n->held * NM__RECORD_BYTES,
@@ -110,13 +118,15 @@ bool world_adds_up(const world *w) {
         const node *n = &w->nodes[i];
         if (n->scope == NULL) continue;
         if (!adds_up(w, n)) return false;
-        if (n->parent == NULL) sum += nm__granted(n->scope) + NM__RECORD_BYTES;
+        if (n->parent == NULL) sum += net(n->scope) + NM__RECORD_BYTES;
     }
     if (w->top->parent == NULL) {
-        EXPECT(nm_atomic_load(&w->top->root->handed, NM_RELAXED) == sum, "the root handed %zu, the scopes have %zu",
-               nm_atomic_load(&w->top->root->handed, NM_RELAXED), sum);
+        nm_scope_stats st;
+        nm_scope_get_stats(w->top, &st);
+        size_t handed = nm_atomic_load(&w->top->root->handed, NM_RELAXED) - st.credit_bytes;
+        EXPECT(handed == sum, "the root handed %zu, the scopes have %zu", handed, sum);
     } else {
-        EXPECT(nm__granted(w->top) == sum, "the top has %zu, its scopes %zu", nm__granted(w->top), sum);
+        EXPECT(net(w->top) == sum, "the top has %zu, its scopes %zu", net(w->top), sum);
     }
     return true;
 }
@@ -135,6 +145,26 @@ bool world_within_limits(const world *w) {
 }
 
 /* ---- the model: closing ------------------------------------------------------------------------------------------ */
+
+/* True if both are closed by the same close. Which of them goes first is not promised where requests are among them: then what
+ * one holds of the other's pool or cache may be found out as a leak, or have gone back already. */
+static bool is_under(const node *n, const node *closing) {
+    while (n != NULL && n != closing) n = n->parent;
+    return n != NULL;
+}
+
+static size_t either_way(const world *w, const node *closing) {
+    size_t count = 0;
+    for (int k = 0; k < WORLD_LEASES; k++) {
+        const lease *l = &w->leases[k];
+        const pin *p = &w->pins[k];
+        if (l->lease.data != NULL && l->owner != NULL && l->holder != NULL && l->owner != l->holder)
+            count += is_under(l->owner, closing) && is_under(l->holder, closing);
+        if (p->entry.slot != NULL && p->owner != NULL && p->holder != NULL && p->owner != p->holder)
+            count += is_under(p->owner, closing) && is_under(p->holder, closing);
+    }
+    return count;
+}
 
 static size_t forget_pool(world *w, const node *n, int i) {
     size_t leaks = 0;
@@ -240,15 +270,16 @@ static bool open_scope(world *w) {
 
 static bool close_node(world *w, node *n) {
     nm_scope *scope = n->scope, *parent = scope->parent;
-    size_t here = nm__granted(scope), before = nm__granted(parent);
+    size_t here = net(scope), before = net(parent);
     bool alone = parent->parent != NULL && w->shared_pool == NULL;
-    size_t leaks = forget_node(w, n);
+    size_t doubtful = either_way(w, n), leaks = forget_node(w, n);
     nm_leak_report report;
     size_t got = nm_scope_close(scope, &report);
-    EXPECT(got == leaks && report.leaked_count == leaks, "%zu leaks reported, %zu left", got, leaks);
-    w->counts.leaks += leaks;
+    EXPECT(got == report.leaked_count && got + doubtful >= leaks && got <= leaks + doubtful,
+           "%zu leaks reported, %zu left, %zu either way", got, leaks, doubtful);
+    w->counts.leaks += got;
     /* the parent gets back what it had given; more, where the scope's pins were the last of what a cache had dropped */
-    size_t after = nm__granted(parent);
+    size_t after = net(parent);
     EXPECT(!alone || after <= before - here - NM__RECORD_BYTES, "parent %zu -> %zu, the scope had %zu", before, after,
            here);
     return true;

@@ -20,10 +20,11 @@ static nm_scope *root_of(size_t hard_bytes) {
     return root;
 }
 
+/* without what lies ready for the next request */
 static size_t granted(const nm_scope *scope) {
     nm_scope_stats stats;
     nm_scope_get_stats(scope, &stats);
-    return stats.granted_bytes;
+    return stats.granted_bytes - stats.credit_bytes;
 }
 
 static nm_pool_stats stats_of(const nm_pool *pool) {
