@@ -27,10 +27,13 @@ run: build ## replay the built-in workload, or TRACE=file; ARGS='...' passes opt
 test: build ## run every test
 	@ctest --test-dir build --output-on-failure --parallel $(JOBS) --no-label-summary --no-tests=error
 
+# bench/instructions.c prints nothing by itself: the script after the loop counts its instructions.
 bench: configure ## build and run every benchmark, one after the other
+	@scripts/setup.sh bench
 	@cmake --preset release -DNEBULA_BENCH=ON >/dev/null
 	@cmake --build build --parallel $(JOBS)
-	@set -e; for source in bench/*.c; do build/bench/$$(basename $$source .c); done
+	@set -e; for source in $(filter-out bench/instructions.c,$(wildcard bench/*.c)); do build/bench/$$(basename $$source .c); done
+	@scripts/count-instructions.sh
 
 asan: setup ## every test under the address and undefined behaviour sanitizers
 	@scripts/sanitize.sh asan

@@ -2,7 +2,8 @@
 /* What the benchmarks share: a clock, pinning, medians of interleaved rounds, and the CSV table.
  *
  * All subjects of one question run in the same process, one after the other within each round, so that a change of clock
- * rate or a noisy neighbour hits them alike. The first subject is the limit that the ratios refer to. */
+ * rate or a noisy neighbour hits them alike. The first subject is the limit that the ratios refer to; where a question has
+ * two limits (bench_compare_to_two), the second subject is the other one. */
 #ifndef NM_BENCH_BENCH_H
 #define NM_BENCH_BENCH_H
 
@@ -18,10 +19,13 @@
 #include <time.h>
 
 #define BENCH_ROUNDS_MAX   101
-#define BENCH_SUBJECTS_MAX 8
+#define BENCH_SUBJECTS_MAX 16
 
 /* Makes the compiler believe that the value is used, and that memory may have been read and written. */
 #define bench_keep(value) __asm__ volatile("" : : "r"(value) : "memory")
+
+/* Makes the compiler forget what it knows about a pointer: it is then one that somebody passed. */
+#define bench_forget(pointer) __asm__ volatile("" : "+r"(pointer))
 
 static inline uint64_t bench_now_ns(void) {
     struct timespec t;
@@ -70,24 +74,43 @@ typedef struct bench_subject {
 
 static inline void bench_header(void) { printf("work,subject,ns_per_op,ratio,operations,rounds\n"); }
 
-/* Runs all subjects once to warm up, then `rounds` times in turn, and prints a row for each with the median. */
-static inline void bench_compare(const char *work, size_t operations, size_t rounds, const bench_subject *subjects,
-                                 size_t count) {
-    static double ns[BENCH_SUBJECTS_MAX][BENCH_ROUNDS_MAX];
+/* Runs all subjects once to warm up, then `rounds` times in turn; ns[s] becomes the median of an operation of subject s. */
+static inline void bench_measure(size_t operations, size_t rounds, const bench_subject *subjects, size_t count,
+                                 double ns[BENCH_SUBJECTS_MAX]) {
+    static double all[BENCH_SUBJECTS_MAX][BENCH_ROUNDS_MAX];
     if (count > BENCH_SUBJECTS_MAX || rounds > BENCH_ROUNDS_MAX) abort();
     for (size_t s = 0; s < count; s++) subjects[s].run(subjects[s].context);
     for (size_t r = 0; r < rounds; r++)
         for (size_t s = 0; s < count; s++) {
             uint64_t begin = bench_now_ns();
             subjects[s].run(subjects[s].context);
-            ns[s][r] = (double)(bench_now_ns() - begin);
+            all[s][r] = (double)(bench_now_ns() - begin);
         }
-    double limit = 0;
-    for (size_t s = 0; s < count; s++) {
-        double median = bench_median(ns[s], rounds) / (double)operations;
-        if (s == 0) limit = median;
-        printf("%s,%s,%.3f,%.3f,%zu,%zu\n", work, subjects[s].name, median, median / limit, operations, rounds);
-    }
+    for (size_t s = 0; s < count; s++) ns[s] = bench_median(all[s], rounds) / (double)operations;
+}
+
+/* Measures, and prints a row for each subject. */
+static inline void bench_compare(const char *work, size_t operations, size_t rounds, const bench_subject *subjects,
+                                 size_t count) {
+    double ns[BENCH_SUBJECTS_MAX];
+    bench_measure(operations, rounds, subjects, count, ns);
+    for (size_t s = 0; s < count; s++)
+        printf("%s,%s,%.3f,%.3f,%zu,%zu\n", work, subjects[s].name, ns[s], ns[s] / ns[0], operations, rounds);
+    fflush(stdout);
+}
+
+/* The same with two limits: the first and the second subject, whose name is `second`. */
+static inline void bench_header_two(const char *second) {
+    printf("work,subject,ns_per_op,ratio,ratio_%s,operations,rounds\n", second);
+}
+
+static inline void bench_compare_to_two(const char *work, size_t operations, size_t rounds,
+                                        const bench_subject *subjects, size_t count) {
+    double ns[BENCH_SUBJECTS_MAX];
+    bench_measure(operations, rounds, subjects, count, ns);
+    for (size_t s = 0; s < count; s++)
+        printf("%s,%s,%.3f,%.3f,%.3f,%zu,%zu\n", work, subjects[s].name, ns[s], ns[s] / ns[0], ns[s] / ns[1],
+               operations, rounds);
     fflush(stdout);
 }
 

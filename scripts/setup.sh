@@ -4,10 +4,11 @@
 #   scripts/setup.sh            what the build and the tests need
 #   scripts/setup.sh ci         also what .ci/run needs: clang and its tools, g++
 #   scripts/setup.sh coverage   also gcovr
+#   scripts/setup.sh bench      also the allocators that the benchmarks compare with, and valgrind, which counts instructions
 set -euo pipefail
 
 group=${1:-build}
-case $group in build | ci | coverage) ;; *) echo "usage: $0 [ci|coverage]" >&2; exit 2 ;; esac
+case $group in build | ci | coverage | bench) ;; *) echo "usage: $0 [ci|coverage|bench]" >&2; exit 2 ;; esac
 
 have() { command -v "$1" >/dev/null 2>&1; }
 module() { have pkg-config && pkg-config --exists "$1"; }
@@ -64,6 +65,8 @@ need 'module jansson' libjansson-dev jansson-devel jansson
 need 'have gzip' gzip gzip gzip
 need 'have xz' xz-utils xz xz
 need 'have zstd' zstd zstd zstd
+need 'module libmicrohttpd' libmicrohttpd-dev libmicrohttpd-devel libmicrohttpd
+need 'have curl' curl curl curl
 
 if [ "$group" = ci ]; then
     need 'have git' git git git
@@ -79,4 +82,11 @@ if [ "$group" = ci ]; then
     sanitizes clang || need false "libclang-rt-$(clang -dumpversion | sed 's/\..*//')-dev" compiler-rt compiler-rt
 fi
 if [ "$group" = coverage ]; then need 'have gcovr' gcovr gcovr gcovr; fi
+if [ "$group" = bench ]; then
+    need 'have valgrind' valgrind valgrind valgrind
+    need 'module jemalloc' libjemalloc-dev jemalloc-devel jemalloc
+    need 'header mimalloc.h || header mimalloc-2.0/mimalloc.h' libmimalloc-dev mimalloc-devel -
+    need 'module talloc' libtalloc-dev libtalloc-devel talloc
+    need 'module apr-1' libapr1-dev apr-devel apr
+fi
 install_missing

@@ -185,12 +185,13 @@ static inline void *nm_arena_alloc_at(nm_arena *arena, size_t n, const char *sit
     size_t size = (n + (NM_ALIGN - 1)) & ~(size_t)(NM_ALIGN - 1);
     nm__arena_piece piece = {p, p};
     /* size is 0 for n == 0 and where the rounding wrapped: minus one, both are larger than any room */
-    if (NM_UNLIKELY(size - 1 >= (size_t)(arena->end - p)))
+    if (NM_UNLIKELY(size - 1 >= (size_t)(arena->end - p))) {
         piece = nm__arena_alloc_slow(arena, n, NM_ALIGN, site);
-    else
+    } else {
         piece.ptr += size; /* not before: p + size is no address where size does not fit */
+        NM__PREFETCH_AHEAD(p);
+    }
     arena->ptr = piece.ptr;
-    NM__PREFETCH_AHEAD(p);
     return piece.data;
 }
 

@@ -70,7 +70,8 @@ typedef struct nm_scope_options {
                                     need, so that their counters stay quiet; granted, and recalled before any refusal.
                                     0 = none. Idle request scopes are kept as credit in any case */
     unsigned debug;      /* nm_debug_flags, for this scope and what is opened below it; 0 = as the parent */
-    size_t sample_bytes; /* count one arena allocation by its site for each so many bytes; 0 = as the parent */
+    size_t sample_bytes; /* count one arena allocation by its site for each so many bytes, rounded up to a power of two;
+                                    0 = as the parent */
 } nm_scope_options;
 
 /* The smallest hard limit that a root takes. */
@@ -139,10 +140,13 @@ NM_API size_t nm_scope_close_at(nm_scope *scope, nm_leak_report *report, size_t 
  * too. */
 NM_API void nm_leak_report_print(const nm_leak_report *report, FILE *to);
 
-/* How reports and dumps are written: for people; as one JSON object; in the text exposition format of Prometheus. */
+/* How reports and dumps are written: for people; as one JSON object on lines that end with a newline; in the text exposition
+ * format 0.0.4 of Prometheus. Names are bytes of the program's choice: the text has '?' for their control characters, JSON
+ * has U+FFFD for what is not UTF-8, and Prometheus has %XX for that and for '%', so that different names stay different. */
 typedef enum nm_dump_format { NM_DUMP_TEXT = 0, NM_DUMP_JSON, NM_DUMP_PROMETHEUS } nm_dump_format;
 
-/* The report in any of the formats; NM_DUMP_TEXT is what nm_leak_report_print prints.
+/* The report in any of the formats, flushed. NM_DUMP_TEXT is what nm_leak_report_print prints; JSON has the fields of the
+ * struct; Prometheus has gauges for the sums, and nebula_leaks and nebula_leaked_bytes by kind, name and site.
  * NM_EINVAL: unknown format, or NULL. NM_ESYSTEM: the file did not take it. */
 NM_API NM_NODISCARD nm_status nm_leak_report_write(const nm_leak_report *report, FILE *to, nm_dump_format format);
 
@@ -185,9 +189,20 @@ NM_API void nm_scope_get_stats(const nm_scope *scope, nm_scope_stats *out);
 NM_API void nm_scope_get_stats_sized(const nm_scope *scope, nm_scope_stats *out, size_t out_bytes);
 #define nm_scope_get_stats(scope, out) nm_scope_get_stats_sized(scope, out, sizeof(nm_scope_stats))
 
-/* Writes the tree below `scope`: process, service and session scopes a line each, with what they hold; request and task
- * scopes as a count and a sum. Any thread; scopes are neither opened nor closed meanwhile by others (they wait).
- * NM_EINVAL: unknown format. NM_ESYSTEM: the file did not take it. */
+/* Writes the tree from `scope` down, and flushes: process, service and session scopes with what they hold; request and task
+ * scopes as a count and a sum at their parent. Of a root also its own and idle bytes, the leaks that closes found so far, and
+ * the call sites with most bytes if arenas are traced or sampled.
+ *   text         a line for each scope and holder; figures that are 0 are mostly left out
+ *   JSON         scopes as objects in their parents' "children"; names and meaning as in nm_scope_stats; no key is left out
+ *   Prometheus   nebula_scope_* by scope="root/listener/session" and kind, nebula_root_*, nebula_holder_used_bytes, nebula_site_*.
+ *                The path starts at the root wherever the dump does, with '/' in a name written as %2F. Scopes of the same
+ *                path and kind are one series, their sum (of peaks too, so an upper bound there), and its counters start
+ *                again when one of them closes. A dump is a whole exposition: two cannot be joined, for HELP stands once
+ * Takes no memory of the library, so it works when there is none. Any thread; scopes are neither opened nor closed meanwhile by
+ * others: they wait, also for a slow file, and the file's own functions must not call the library. Where that matters, dump to
+ * memory (open_memstream) first.
+ * NM_EINVAL: unknown format, or NULL. NM_ESYSTEM: the file did not take it.
+ * Cost: O(scopes * depth), for Prometheus a walk for each of some twenty metrics and a sort. */
 NM_API NM_NODISCARD nm_status nm_scope_dump(const nm_scope *scope, FILE *to, nm_dump_format format);
 
 /* Runs fn(arg) when the scope closes, last deferred first, before anything of the scope is torn down.

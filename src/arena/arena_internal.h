@@ -14,7 +14,8 @@
 #include "nebula/arena.h"
 #include "scope/holder.h"
 
-#define NM__ARENA_BLOCK_FIRST_BYTES ((size_t)4 << 10)
+#define NM__ARENA_FIRST_ORDER       12
+#define NM__ARENA_BLOCK_FIRST_BYTES ((size_t)1 << NM__ARENA_FIRST_ORDER)
 #define NM__ARENA_BLOCK_LAST_BYTES  ((size_t)1 << 20) /* blocks double up to this */
 #define NM__ARENA_BLOCK_MAX_BYTES   ((size_t)2 << 20) /* the largest first block that may be asked for */
 

@@ -16,10 +16,13 @@ typedef struct note {
 
 struct nm__held {
     nm__held *older;
-    size_t count;
+    uint32_t count;
+    uint32_t chunks; /* this record and all older ones */
     note notes[NOTES_PER_RECORD];
 };
 _Static_assert(sizeof(nm__held) <= NM__RECORD_BYTES, "notes lie in records");
+
+static uint32_t chunks_of(const nm_scope *scope) { return scope->held != NULL ? scope->held->chunks : 0; }
 
 static bool is_stale(const note *n) { return nm_atomic_load(&n->slot->generation, NM_RELAXED) != n->generation; }
 
@@ -41,10 +44,10 @@ static bool set_aside(nm_scope *scope) {
     if (scope->held_free == scope->held_reserved && scope->held != NULL) {
         sweep(scope, scope->held);
         /* All records only if that is likely to free half of them: else their number doubles first. Amortized O(1). */
-        if (scope->held_free == scope->held_reserved && scope->held_chunks >= scope->held_sweep_at) {
+        if (scope->held_free == scope->held_reserved && chunks_of(scope) >= scope->held_sweep_at) {
             sweep_all(scope);
-            bool half_free = scope->held_free >= scope->held_chunks * (uint32_t)NOTES_PER_RECORD / 2;
-            scope->held_sweep_at = half_free ? scope->held_chunks : scope->held_chunks * 2;
+            bool half_free = scope->held_free >= chunks_of(scope) * (uint32_t)NOTES_PER_RECORD / 2;
+            scope->held_sweep_at = half_free ? chunks_of(scope) : chunks_of(scope) * 2;
         }
     }
     if (scope->held_free == scope->held_reserved) return false;
@@ -73,8 +76,8 @@ nm_status nm__hold_prepare(nm_scope *scope, size_t bytes) {
         nm__held *record = memory;
         record->older = scope->held;
         record->count = 0;
+        record->chunks = chunks_of(scope) + 1;
         scope->held = record;
-        scope->held_chunks++;
         scope->held_free += (uint32_t)NOTES_PER_RECORD;
         scope->held_reserved++;
     } else {
@@ -104,7 +107,6 @@ void nm__hold_cancel(nm_scope *scope, size_t bytes) {
     if (scope->held->count == 0 && scope->held_free - scope->held_reserved >= NOTES_PER_RECORD) {
         unused = scope->held;
         scope->held = unused->older;
-        scope->held_chunks--;
         scope->held_free -= (uint32_t)NOTES_PER_RECORD;
     }
     nm__unlock_if_shared(scope);
@@ -129,5 +131,5 @@ void nm__held_give_back(nm_scope *scope, nm__leaks *leaks, const char *site) {
         nm__record_give(scope, record);
     }
     scope->held_bytes = 0;
-    scope->held_free = scope->held_reserved = scope->held_chunks = 0;
+    scope->held_free = scope->held_reserved = scope->held_sweep_at = 0;
 }

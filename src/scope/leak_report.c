@@ -35,18 +35,20 @@ void nm__leaks_note(nm__leaks *leaks, nm_leak_kind kind, const char *name, size_
 static void print_site(const nm_leak_site *s, FILE *to) {
     static const char *const part[] = {"scope", "pool", "cache", "cache", "malloc"};
     static const char *const done[] = {"opened", "leased", "pinned", "reserved", "allocated"};
-    char each[NM__GROUPED_BYTES], quoted[NM_NAME_BYTES + 2];
-    snprintf(quoted, sizeof quoted, "\"%s\"", s->name);
-    fprintf(to, "  %4zu x %10s  %-5s %-12s %s at %s\n", s->count, nm__grouped(each, s->bytes / s->count), part[s->kind],
-            quoted, done[s->kind], s->site != NULL ? s->site : "?");
+    bool known = (unsigned)s->kind < sizeof part / sizeof part[0];
+    char each[NM__GROUPED_BYTES], name[NM_NAME_BYTES], quoted[NM_NAME_BYTES + 2];
+    snprintf(quoted, sizeof quoted, "\"%s\"", nm__printable(name, s->name));
+    fprintf(to, "  %4zu x %10s  %-5s %-12s %s at %s\n", s->count,
+            nm__grouped(each, s->count > 0 ? s->bytes / s->count : 0), known ? part[s->kind] : "?", quoted,
+            known ? done[s->kind] : "taken", s->site != NULL ? s->site : "?");
 }
 
 void nm_leak_report_print(const nm_leak_report *report, FILE *to) {
     if (report == NULL || to == NULL) return;
-    char a[NM__GROUPED_BYTES], b[NM__GROUPED_BYTES], c[NM__GROUPED_BYTES];
-    fprintf(to, "scope \"%s\" (kind %s) closed with %zu allocation%s, %s bytes still held\n", report->scope_name,
-            nm__kind_name(report->scope_kind), report->leaked_count, report->leaked_count == 1 ? "" : "s",
-            nm__grouped(a, report->leaked_bytes));
+    char a[NM__GROUPED_BYTES], b[NM__GROUPED_BYTES], c[NM__GROUPED_BYTES], name[NM_NAME_BYTES];
+    fprintf(to, "scope \"%s\" (kind %s) closed with %zu allocation%s, %s bytes still held\n",
+            nm__printable(name, report->scope_name), nm__kind_name(report->scope_kind), report->leaked_count,
+            report->leaked_count == 1 ? "" : "s", nm__grouped(a, report->leaked_bytes));
     for (uint32_t i = 0; i < report->site_count && i < NM_LEAK_SITES; i++) print_site(&report->sites[i], to);
     if (report->sites_omitted > 0) fprintf(to, "  %4zu more at other sites\n", report->sites_omitted);
     fprintf(to, "peak %s of soft %s / hard %s bytes\n", nm__grouped(a, report->peak_bytes),

@@ -29,6 +29,8 @@ static size_t quiet_room(const nm_scope *s) {
 
 bool nm__place_take(nm_scope *scope, size_t min_bytes, void **record, nm__block *block) {
     if (scope->block_order == 0 || nm_atomic_load(&scope->placed, NM_RELAXED) != 0) return false;
+    if (NM_UNLIKELY((scope->debug | scope->sample_log2) != 0))
+        return false; /* a watched arena has more than fits there */
     /* acquire: pairs with the release in nm__place_return; what the arena before did there is over */
     if (NM_UNLIKELY(nm_atomic_load(&scope->away, NM_ACQUIRE) != NM__AWAY_NOT)) return false;
     if (NM_UNLIKELY(nm_atomic_load(&scope->root->rare, NM_RELAXED) != 0)) return false;

@@ -39,7 +39,9 @@ static void fill_in(nm_scope *s, const nm_scope *parent, const nm_scope_options 
     s->held_limit = o->held_limit_bytes;
     s->site = site;
     s->debug = (uint8_t)(o->debug | (parent != NULL ? parent->debug : 0));
-    s->sample_bytes = o->sample_bytes != 0 ? o->sample_bytes : parent != NULL ? parent->sample_bytes : 0;
+    s->sample_log2 = o->sample_bytes != 0 ? (uint8_t)nm__log2_ceil(nm__max(o->sample_bytes, NM_ALIGN))
+                     : parent != NULL     ? parent->sample_log2
+                                          : 0;
     nm__name_copy(s->name, o->name);
 }
 
@@ -67,11 +69,13 @@ static nm_status open_root(nm_scope **out, const nm_scope_options *o, const char
     nm__root *root = range;
     nm__check_unpoison(root, NM__ROOT_BYTES);
     root->scope.root = root;
-    fill_in(&root->scope, NULL, o, site);
     nm__debug_env env = nm__debug_from_environment();
-    root->scope.debug = (uint8_t)(root->scope.debug | env.flags);
-    if (env.sample_bytes != 0) root->scope.sample_bytes = env.sample_bytes;
+    nm_scope_options with_env = *o;
+    with_env.debug |= env.flags;
+    if (env.sample_bytes != 0) with_env.sample_bytes = env.sample_bytes;
+    fill_in(&root->scope, NULL, &with_env, site);
     nm_scope_fail_after(&root->scope, env.fail_after);
+    if (nm__check_memcheck()) nm_atomic_add(&root->rare, 1, NM_RELAXED); /* which wants blocks and records apart */
     root->range_bytes = NM__ROOT_BYTES + slots;
     root->slot_pages_max = (uint32_t)(slots / NM__PAGE_BYTES);
     root->scope.granted = root->scope.peak = root->own_bytes = NM__ROOT_BYTES;
@@ -190,6 +194,13 @@ static bool closes_quickly(const nm_scope *s, size_t *used) {
     return *used != SIZE_MAX;
 }
 
+/* For the dump. A close that finds nothing, which is nearly every one, touches no line that others want. */
+static void count_leaks(nm__root *root, const nm_leak_report *report) {
+    if (NM_LIKELY(report->leaked_count == 0)) return;
+    nm_atomic_add(&root->leaked_count, report->leaked_count, NM_RELAXED);
+    nm_atomic_add(&root->leaked_bytes, report->leaked_bytes, NM_RELAXED);
+}
+
 /* The scope has no children and has run what was deferred. */
 static void tear_down(nm_scope *s, nm__leaks *leaks, const char *site) {
     leaks->mode = (nm_leak_mode)s->leak_mode;
@@ -248,6 +259,7 @@ size_t nm_scope_close_at(nm_scope *scope, nm_leak_report *report, size_t report_
         return 0;
     }
     begin_report(&leaks, scope);
+    nm__root *stays = scope->parent != NULL ? scope->root : NULL;
     /* Down to the deepest open child, then up again: no recursion, a tree may be deep. */
     for (nm_scope *s = scope;;) {
         if (!s->defers_ran) {
@@ -271,6 +283,7 @@ size_t nm_scope_close_at(nm_scope *scope, nm_leak_report *report, size_t report_
         if (last) break;
         s = parent;
     }
+    if (stays != NULL) count_leaks(stays, &leaks.report);
     if (report != NULL) end_report(&leaks, report, report_bytes);
     return leaks.report.leaked_count;
 }
@@ -317,7 +330,7 @@ nm_status nm_scope_set_budget(nm_scope *scope, size_t soft_bytes, size_t hard_by
 }
 
 unsigned nm__debug(const nm_scope *scope) { return scope->debug; }
-size_t nm__sample_bytes(const nm_scope *scope) { return scope->sample_bytes; }
+size_t nm__sample_bytes(const nm_scope *scope) { return scope->sample_log2 != 0 ? (size_t)1 << scope->sample_log2 : 0; }
 
 void nm_scope_fail_after(nm_scope *scope, uint64_t n) {
     if (scope == NULL) return;

@@ -49,18 +49,20 @@ struct nm_scope {
     uint8_t block_order;     /* of a request scope in a block of its own: log2 of the block's bytes; else 0 */
     NM_ATOMIC(bool) is_open; /* likewise: not lying ready */
     NM_ATOMIC(uint8_t) away; /* likewise: nm__away; changed under the tree lock */
+    uint8_t sample_log2;     /* log2 of the bytes between samples; 0 = none */
+    uint32_t dump_depth; /* of the dump at work, with dump_next: see dump_prometheus.c. Under the root's tree lock */
     nm_pressure_fn *on_pressure;
     void *context;
-    const char *site;    /* where opened */
-    size_t sample_bytes; /* 0 = no samples */
+    const char *site; /* where opened */
     /* under the root's tree lock */
     nm_scope *first_child; /* but for those in blocks of their own: they are in a nm__ready's list */
     nm_scope *next_sibling, *previous_sibling; /* in the parent's list or that one */
     nm__holder *holders;                       /* newest first; but for an arena in the scope's own block */
+    nm_scope *dump_next;
     NM_ATOMIC(uint32_t) child_count; /* of a one-thread scope all; else without those in blocks of their own */
     NM_ATOMIC(uint32_t) placed;      /* granted for the arena in the scope's own block; 0 = there is none */
     /* of the scope's thread; under the tree lock if the kind is shared */
-    uint32_t held_free, held_reserved, held_chunks, held_sweep_at;
+    uint32_t held_free, held_reserved, held_sweep_at;
     nm__held *held;
     size_t held_bytes, held_limit;
     nm__deferred *deferred;
@@ -72,10 +74,12 @@ typedef struct nm__record_page nm__record_page;
 
 /* A root is a scope and the memory manager of all below it. Lies at the start of its range; slots follow. */
 struct nm__root {
-    nm_scope scope;                /* first: slot numbers count from here */
-    NM_ATOMIC(size_t) handed;      /* bytes charged to scopes and holders; of `granted` the part that is not idle */
-    NM_ATOMIC(uint32_t) crossings; /* scopes whose soft_pending is set */
+    nm_scope scope; /* first: slot numbers count from here */
+    /* read by every request, seldom written: not on the line of what every charge writes */
+    _Alignas(64) NM_ATOMIC(uint32_t) crossings; /* scopes whose soft_pending is set */
     NM_ATOMIC(uint32_t) rare; /* reasons to leave the fast paths: scopes whose fail_after is set, checkers that watch */
+    _Alignas(64)
+        NM_ATOMIC(size_t) handed; /* bytes charged to scopes and holders; of `granted` the part that is not idle */
     size_t range_bytes;
     pthread_mutex_t limits; /* held while limits change */
     pthread_mutex_t tree;   /* children, holders, reclaim list, held lists of shared scopes */
@@ -91,9 +95,11 @@ struct nm__root {
     struct {
         NM_ATOMIC(void *) table; /* NULL until the first note */
         NM_ATOMIC(uint64_t) tries, other_count, other_bytes;
-    } sites;                    /* sites.c */
-    pthread_mutex_t pressure;   /* held while the descriptor is made */
-    NM_ATOMIC(int) pressure_fd; /* -1: none was asked for yet */
+    } sites;                          /* sites.c */
+    pthread_mutex_t pressure;         /* held while the descriptor is made */
+    NM_ATOMIC(int) pressure_fd;       /* -1: none was asked for yet */
+    NM_ATOMIC(uint64_t) leaked_count; /* what the closes of scopes below have found so far */
+    NM_ATOMIC(uint64_t) leaked_bytes;
 };
 
 /* This struct's pages. */

@@ -551,9 +551,9 @@ static void a_dump_lists_services_and_sums_requests(void **state) {
     assert_status(nm_scope_dump(NULL, f, NM_DUMP_TEXT), NM_EINVAL);
     fclose(f);
     assert_non_null(strstr(text, "process \"root\": granted "));
-    assert_non_null(strstr(text, "\n  service \"listener\": granted 1,768, peak 1,768, hard 200,000\n"
+    assert_non_null(strstr(text, "\n  service \"listener\": granted 1,768, used 1,000, peak 1,768, hard 200,000\n"
                                  "    spare \"spare\": used 1,000\n"
-                                 "    session \"session-17\": granted 512, peak 512\n"
+                                 "    session \"session-17\": granted 512, used 0, peak 512\n"
                                  "      2 request and task scopes: granted 0\n"));
     assert_null(strstr(text, "GET"));
     nm_scope_close(a, NULL);
