@@ -78,6 +78,7 @@ if [ "$group" = ci ]; then
     need 'have clang' clang clang clang
     need 'have clang-format' clang-format clang-tools-extra clang
     need 'have clang-tidy' clang-tidy clang-tools-extra clang
+    need 'have valgrind' valgrind valgrind valgrind
     install_missing
     need 'sanitizes gcc' - libasan gcc
     # Debian names the runtime after clang's version; newer releases also have a package without it.

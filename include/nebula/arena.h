@@ -32,8 +32,10 @@ typedef struct nm_arena_options {
                               Blocks double up to 1 MiB */
     const char *name;      /* copied, cut at 31 bytes; default "" */
     bool contiguous; /* one range of addresses, reserved for capacity_bytes (which must be given) and committed as it
-                              fills: for one giant growing buffer, which realloc then never copies. Costs system calls */
-    bool secret;     /* wiped when undone: at reset, rewind, realloc and close; kept out of core dumps */
+                              fills, its first page at once: for one giant growing buffer, which realloc then never
+                              copies. Costs system calls, and is charged by whole pages */
+    bool secret;     /* wiped when undone: at reset, rewind, realloc and close; kept out of core dumps where the kernel
+                              can. Its blocks are mappings of their own, so they cost system calls and whole pages */
 } nm_arena_options;
 
 #define NM_ARENA_OPTIONS(...) (&(nm_arena_options){.struct_size = sizeof(nm_arena_options), __VA_ARGS__})
@@ -46,7 +48,9 @@ static inline nm_arena_options nm_arena_options_init(void) {
 
 /* Opens an arena in `scope`. It takes no block before its first allocation; its header, 256 bytes, is charged at once.
  * *out lives until nm_arena_close or the scope's close, and is NULL unless NM_OK.
- * NM_EINVAL: an option out of range. NM_EBUDGET, NM_ENOMEM: no room for the header. O(depth). */
+ * Where its scope is watched (nm_scope_options.debug, .sample_bytes), it takes more: see there.
+ * NM_EINVAL: an option out of range. NM_ETOOLARGE: a contiguous capacity that no machine has. NM_EBUDGET, NM_ENOMEM: no room
+ * for the header, or for the range. O(depth). */
 NM_API NM_NODISCARD nm_status nm_arena_open(nm_arena **out, nm_scope *scope, const nm_arena_options *options);
 NM_API NM_NODISCARD nm_status nm_arena_open_at(nm_arena **out, nm_scope *scope, const nm_arena_options *options,
                                                const char *site);
@@ -136,13 +140,17 @@ NM_API NM_NODISCARD nm_status nm_arena_rewind(nm_arena *arena, nm_mark mark);
              __attribute__((__cleanup__(nm__arena_temp_end))) = nm__arena_temp_begin(arena);                           \
          !NM__UNIQUE(nm__temp).done; NM__UNIQUE(nm__temp).done = true)
 
-/* Undoes everything: used is 0, marks are stale, what was deferred has run, the status is NM_OK again. Keeps the blocks for
- * the next round, except those taken for one large allocation. O(large allocations + deferrals), O(1) without them. */
+/* Undoes everything: used is 0, marks are stale, what was deferred has run, the status is NM_OK again. Keeps for the next
+ * round the blocks that rounds of late have needed (a maximum that decays by an eighth with each reset), but not those taken
+ * for one large allocation; the rest goes back to the scope. O(large allocations + deferrals + blocks that go back), O(1)
+ * without them; of a secret arena O(bytes). */
 NM_API void nm_arena_reset(nm_arena *arena);
 
-/* Gives the arena to another scope of the same root: all its bytes are charged there, and no longer here. Memory, marks and
- * deferrals stay as they are. NM_EBUDGET: the new scope has no room (after reclaim). NM_EINVAL: another root, or `to` is
- * NULL. NM_EBUSY: from a deferred function. Unchanged if not NM_OK. O(blocks + depth). */
+/* Gives the arena to another scope of the same root: all its bytes are charged there, and no longer here, and it closes with
+ * that one. Memory, marks and deferrals stay as they are. Scopes above both hold the bytes throughout and need no room for
+ * them twice; but for an arena that was opened in a request scope, in whose block its first bytes lie: these count twice there
+ * until the request closes. NM_EBUDGET: no room (after reclaim). NM_EINVAL: another root, or `to` is NULL. NM_EBUSY: from a
+ * deferred function. Unchanged if not NM_OK. O(depth). */
 NM_API NM_NODISCARD nm_status nm_arena_move(nm_arena *arena, nm_scope *to);
 
 /* used: what was handed out, padding and marks included; of an allocation with a block of its own, its rounded size. capacity: the most that may be; SIZE_MAX without a limit.

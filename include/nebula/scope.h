@@ -44,9 +44,12 @@ typedef enum nm_leak_mode {
 typedef void nm_pressure_fn(nm_scope *crossed, size_t wanted_bytes, void *context);
 
 /* What a checking run wants to see; see docs/guide/scopes-and-arenas.md. The same words, with commas between them, in the
- * environment variable NM_DEBUG ("trace,sample=512KiB,fill,quarantine,guard,fail=N") add to what a root's options say. */
+ * environment variable NM_DEBUG ("trace,sample=512KiB,fill,quarantine,guard,fail=N") add to what a root's options say; words
+ * that it does not know are passed over. What is found goes to the misuse handler. Watched arenas need more memory, and all
+ * but sampled ones take the slow path at every allocation. Under the address sanitizer and memcheck, which see more and
+ * sooner, arenas are watched by them, and `fill`, `quarantine` and `guard` do nothing. */
 typedef enum nm_debug_flags {
-    NM_DEBUG_TRACE = 1,      /* count every arena allocation by its call site */
+    NM_DEBUG_TRACE = 1,      /* count every arena allocation by its call site; goes before sampling */
     NM_DEBUG_FILL = 2,       /* fill what is allocated with 0xa5 and what is undone with 0xdd */
     NM_DEBUG_QUARANTINE = 4, /* keep what is undone out of use and check that nobody writes to it */
     NM_DEBUG_GUARD = 8,      /* a red zone behind every allocation, checked when it is undone */

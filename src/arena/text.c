@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 /* Resizing, copies and formatted strings. */
-#include "arena/arena_internal.h"
+#include "arena/watch.h"
 
 #include <stdio.h>
 
@@ -24,10 +24,17 @@ static bool is_last_large(const nm__arena *a, const unsigned char *p) {
     return a->large != NULL && a->large->data == p && a->large->mark_id == nm__arena_newest_mark_id(a);
 }
 
-/* In the current block, behind the newest mark: nobody can come back to it. */
+/* Taken after the newest mark: nobody can come back to it. O(blocks). */
 static bool is_beyond_marks(const nm__arena *a, const unsigned char *p) {
-    return a->block != NULL && nm__arena_in_block(a->block, p) &&
-           (a->mark == NULL || !nm__arena_in_block(a->block, a->mark) || (uintptr_t)p > (uintptr_t)a->mark);
+    if (a->mark == NULL) return true;
+    for (const nm__arena_large *l = a->large; l != NULL; l = l->previous)
+        if (l->data == p) return l->mark_id == a->mark->id;
+    for (const nm__arena_block *b = a->block; b != NULL; b = b->previous) {
+        bool mark_here = nm__arena_in_block(b, a->mark);
+        if (nm__arena_in_block(b, p)) return !mark_here || (uintptr_t)p > (uintptr_t)a->mark;
+        if (mark_here) break;
+    }
+    return false;
 }
 
 /* Room for `size` bytes and a red zone at p, in its block. NM_ETOOLARGE: the block is too small. */
@@ -72,13 +79,14 @@ static void unlink_large(nm__arena *a, nm__arena_large *l) {
 
 static void *copy_elsewhere(nm__arena *a, unsigned char *p, size_t old_n, size_t n, const char *site) {
     nm__arena_large *l = is_last_large(a, p) ? a->large : NULL;
-    bool dead = l == NULL && is_beyond_marks(a, p);
+    bool dead = a->watched && l == NULL && is_beyond_marks(a, p);
     void *q = nm_arena_alloc_at(&a->face, n, site);
     if (q == NULL) return NULL;
     memcpy(q, p, nm__min(old_n, n));
+    if (a->watch != NULL && (l != NULL || dead)) nm__arena_log_moved(a, p, l != NULL);
     /* a buffer that grows step by step would otherwise hold the sum of all its sizes */
     if (l != NULL) unlink_large(a, l);
-    if (dead && a->checked) nm__check_poison(p, nm__arena_size(old_n));
+    if (dead) nm__arena_undo(a, p, nm__arena_size(old_n));
     return q;
 }
 
@@ -90,17 +98,27 @@ void *nm_arena_realloc_at(nm_arena *arena, void *p, size_t old_n, size_t n, cons
     if (n > NM__BYTES_MAX) return nm__arena_refuse(arena, NM_ETOOLARGE);
 
     size_t old_size = nm__arena_size(old_n), size = nm__arena_size(n);
+    unsigned char *end = NULL; /* of a guard that moves with the size */
+    if (a->watch != NULL) {
+        nm__arena_sample_sync(a);
+        nm__arena_log_check(a, p);
+        a->watch->rewound = NULL;
+    }
     nm_status st = NM_ETOOLARGE;
     if (is_last_in_chain(a, p, old_size)) {
         st = resize_in_chain(a, p, old_size, size);
+        end = (unsigned char *)p + size + nm__arena_red_zone(a);
     } else if (is_last_large(a, p)) {
         st = resize_large(a, a->large, size);
+        end = (unsigned char *)p + size + nm__arena_red_zone(a);
     } else if (size <= old_size) {
         st = NM_OK;
     }
     if (st == NM_ETOOLARGE) return copy_elsewhere(a, p, old_n, n, site);
     if (st != NM_OK) return nm__arena_refuse(arena, st);
+    if (a->watched && n < old_n) nm__arena_undo(a, (unsigned char *)p + n, old_size - n);
     recheck(a, p, nm__max(old_size, size), n);
+    if (a->watch != NULL) nm__arena_log_resized(a, p, n, end);
     return p;
 }
 
@@ -144,10 +162,11 @@ char *(nm_arena_strndup)(nm_arena *arena, const char *s, size_t n) { return nm_a
 
 /* Takes back the n bytes at p that were allocated just now. */
 static void take_back(nm__arena *a, unsigned char *p, size_t n) {
+    if (a->watch != NULL) nm__arena_log_take_back(a, p);
     if (a->large != NULL && a->large->data == p) {
         nm__arena_pop_large(a);
     } else if (is_last_in_chain(a, p, nm__arena_size(n))) {
-        if (a->checked) nm__check_poison(p, n);
+        if (a->watched) nm__arena_undo(a, p, nm__arena_size(n) + nm__arena_red_zone(a));
         a->face.ptr = p;
         a->extra_bytes -= nm__arena_red_zone(a);
     }
@@ -158,7 +177,8 @@ static void take_back(nm__arena *a, unsigned char *p, size_t n) {
 char *nm_arena_vprintf_at(nm_arena *arena, const char *site, const char *format, va_list args) {
     if (format == NULL) return nm__arena_refuse(arena, NM_EINVAL);
     char *here = (char *)arena->ptr;
-    size_t room = (size_t)(arena->end - arena->ptr);
+    /* not where a secret would be left behind `ptr` if it did not fit */
+    size_t room = nm__arena_of(arena)->secret ? 0 : (size_t)(arena->end - arena->ptr);
     va_list again;
     va_copy(again, args);
     int length = vsnprintf(room == 0 ? NULL : here, room, format, args);

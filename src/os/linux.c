@@ -36,6 +36,8 @@ static bool decommit(void *address, size_t bytes) {
     return madvise(address, bytes, MADV_DONTNEED) == 0;
 }
 
+static bool keep_out_of_dumps(void *address, size_t bytes) { return madvise(address, bytes, MADV_DONTDUMP) == 0; }
+
 static uint64_t clock_ns(void) {
     struct timespec t;
     clock_gettime(CLOCK_MONOTONIC, &t);
@@ -118,6 +120,7 @@ const nm__os nm__os_system = {
     .unreserve = unreserve,
     .commit = commit,
     .decommit = decommit,
+    .keep_out_of_dumps = keep_out_of_dumps,
     .clock_ns = clock_ns,
     .clock_coarse_ms = clock_coarse_ms,
     .random = random_bytes,

@@ -19,6 +19,8 @@ typedef struct nm__os {
     bool (*commit)(void *address, size_t bytes);
     /* Gives the pages back to the system; the addresses stay reserved. False: refused, the pages are as they were. */
     bool (*decommit)(void *address, size_t bytes);
+    /* Leaves the pages out of core dumps, for as long as they are reserved. False: the kernel cannot. */
+    bool (*keep_out_of_dumps)(void *address, size_t bytes);
     uint64_t (*clock_ns)(void);        /* monotonic */
     uint64_t (*clock_coarse_ms)(void); /* monotonic, a few milliseconds coarse, cheap */
     bool (*random)(void *out, size_t bytes);

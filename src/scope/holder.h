@@ -41,12 +41,20 @@ struct nm__holder {
     uint8_t rank;
     bool leaving;
     bool placed; /* in the scope's own block, and in no list */
+    bool away;   /* was so, and was moved to another scope since */
 };
 
 /* Makes the holder known to the scope: it is closed with it, and asked to give back as its rank says. O(1). */
 void nm__holder_add(nm_scope *scope, nm__holder *holder, nm__reclaim_rank rank);
 /* The holder closes by itself: waits until no reclaim is at work in it, after that none will be. */
 void nm__holder_remove(nm__holder *holder);
+
+/* Gives back the record in which an arena lies, wherever that is. The arena has left its scope. */
+void nm__holder_give_record(nm__holder *holder, void *record);
+
+/* Makes `to` the holder's scope, and charges it for the `bytes` that the holder was granted in all; no longer its scope
+ * before. NM_EINVAL: another root. NM_EBUDGET: no room, after reclaim and hooks; unchanged then. */
+nm_status nm__holder_move(nm__holder *holder, nm_scope *to, size_t bytes);
 
 /* ---- bytes ------------------------------------------------------------------------------------------------------- */
 

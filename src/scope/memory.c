@@ -134,7 +134,7 @@ nm_status nm__block_take(nm_scope *owner, size_t min_bytes, size_t want_bytes, n
 nm_status nm__block_extend(nm_scope *owner, nm__block *block, size_t min_bytes) {
     size_t rest = block->bytes - block->granted;
     if (min_bytes > rest) return NM_ETOOLARGE;
-    if (nm__is_placed(block)) return nm__place_extend(block, min_bytes);
+    if (nm__is_placed(block)) return nm__place_extend(owner, block, min_bytes);
     nm__refusal why;
     if (nm__charge(owner, rest, NM__GRANT_QUIET, &why)) {
         block->granted += rest;
@@ -161,7 +161,7 @@ nm_status nm__block_extend(nm_scope *owner, nm__block *block, size_t min_bytes) 
 
 void nm__block_give(nm_scope *owner, const nm__block *block) {
     if (nm__is_placed(block)) {
-        nm__place_give(block);
+        nm__place_give(owner, block);
         return;
     }
     nm__blocks_give(&owner->root->blocks, block->base, block->bytes);

@@ -29,6 +29,10 @@ static size_t quiet_room(const nm_scope *s) {
 
 bool nm__place_take(nm_scope *scope, size_t min_bytes, void **record, nm__block *block) {
     if (scope->block_order == 0 || nm_atomic_load(&scope->placed, NM_RELAXED) != 0) return false;
+    if (NM_UNLIKELY((scope->debug | scope->sample_log2) != 0))
+        return false; /* a watched arena has more than fits there */
+    /* acquire: pairs with the release in nm__place_return; what the arena before did there is over */
+    if (NM_UNLIKELY(nm_atomic_load(&scope->away, NM_ACQUIRE) != NM__AWAY_NOT)) return false;
     if (NM_UNLIKELY(nm_atomic_load(&scope->root->rare, NM_RELAXED) != 0)) return false;
     size_t all = ((size_t)1 << scope->block_order) - BLOCK_OFFSET, room = quiet_room(scope);
     if (room < NM__RECORD_BYTES + min_bytes) return false;
@@ -40,8 +44,17 @@ bool nm__place_take(nm_scope *scope, size_t min_bytes, void **record, nm__block 
     return true;
 }
 
-nm_status nm__place_extend(nm__block *block, size_t min_bytes) {
+static bool is_away(const nm_scope *s) { return nm_atomic_load(&s->away, NM_RELAXED) != NM__AWAY_NOT; }
+
+static nm_status extend_away(nm_scope *owner, nm__block *block, size_t min_bytes) {
+    nm_status st = nm__grant(owner, min_bytes, NM__GRANT_FULL, NULL);
+    if (st == NM_OK) block->granted += min_bytes;
+    return st;
+}
+
+nm_status nm__place_extend(nm_scope *owner, nm__block *block, size_t min_bytes) {
     nm_scope *s = scope_of(block->base);
+    if (NM_UNLIKELY(is_away(s))) return extend_away(owner, block, min_bytes);
     size_t rest = block->bytes - block->granted, more = nm__min(rest, nm__max(quiet_room(s), min_bytes));
     more = nm__max(nm__round_down(more, NM_ALIGN), min_bytes);
     nm_status st = nm__grant_own(s, more);
@@ -53,8 +66,12 @@ nm_status nm__place_extend(nm__block *block, size_t min_bytes) {
     return NM_OK;
 }
 
-void nm__place_give(const nm__block *block) {
+void nm__place_give(nm_scope *owner, const nm__block *block) {
     nm_scope *s = scope_of(block->base);
+    if (NM_UNLIKELY(is_away(s))) { /* the bytes stay where they are until the record comes back */
+        nm__uncharge(owner, block->granted);
+        return;
+    }
     nm__uncharge_own(s, block->granted);
     add_placed(s, 0 - block->granted);
 }
@@ -65,6 +82,25 @@ bool nm__place_give_record(nm_scope *owner, const void *record) {
     nm__uncharge_own(owner, NM__RECORD_BYTES);
     add_placed(owner, 0 - NM__RECORD_BYTES);
     return true;
+}
+
+void nm__place_leave(nm_scope *s) {
+    pthread_mutex_lock(&s->root->tree);
+    nm_atomic_store(&s->placed, 0, NM_RELAXED);
+    nm_atomic_store(&s->away, NM__AWAY_OPEN, NM_RELAXED);
+    pthread_mutex_unlock(&s->root->tree);
+}
+
+void nm__place_return(nm_scope *owner, void *record) {
+    nm__root *root = owner->root;
+    nm_scope *s = (nm_scope *)(void *)((unsigned char *)record - NM__PLACE_OFFSET);
+    nm__uncharge(owner, NM__RECORD_BYTES);
+    pthread_mutex_lock(&root->tree);
+    bool closed = nm_atomic_load(&s->away, NM_RELAXED) == NM__AWAY_CLOSED;
+    /* release: pairs with the acquire loads in nm__place_take and nm__ready_give */
+    nm_atomic_store(&s->away, NM__AWAY_NOT, NM_RELEASE);
+    pthread_mutex_unlock(&root->tree);
+    if (closed) nm__blocks_give(&root->blocks, s, (size_t)1 << s->block_order);
 }
 
 nm__holder *nm__placed_holder(const nm_scope *s) {

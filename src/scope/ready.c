@@ -202,6 +202,21 @@ static void clear(nm_scope *s) {
     s->defers_ran = false;
 }
 
+/* The arena in it was moved to another scope: the block is that arena's then, and is given back when it closes. False: it has
+ * closed meanwhile. */
+static bool leave_behind(nm__ready *ready, nm_scope *s) {
+    nm__root *root = s->root;
+    pthread_mutex_lock(&root->tree);
+    bool away = nm_atomic_load(&s->away, NM_RELAXED) != NM__AWAY_NOT;
+    if (away) {
+        nm_atomic_store(&s->away, NM__AWAY_CLOSED, NM_RELAXED);
+        unlink_block(ready, s);
+        nm__uncharge_all(ready->base, block_bytes(s));
+    }
+    pthread_mutex_unlock(&root->tree);
+    return away;
+}
+
 void nm__ready_give(nm_scope *s, size_t used) {
     nm_scope *parent = s->parent, *base = base_of(parent);
     nm__ready *ready = nm_atomic_load(&base->ready, NM_RELAXED);
@@ -213,6 +228,8 @@ void nm__ready_give(nm_scope *s, size_t used) {
     learn(ready, s);
     nm_atomic_store(&s->is_open, false, NM_RELEASE);
     clear(s);
+    /* acquire: pairs with the release in nm__place_return */
+    if (NM_UNLIKELY(nm_atomic_load(&s->away, NM_ACQUIRE) != NM__AWAY_NOT) && leave_behind(ready, s)) return;
     unsigned stripe = nm__thread_stripe();
     nm__line *line = my_line(ready, stripe);
     if (NM_LIKELY(bytes == nm_atomic_load(&ready->block_bytes, NM_RELAXED) && line != NULL &&

@@ -48,6 +48,7 @@ void nm__holder_place(nm_scope *scope, nm__holder *holder, const nm__holder_clas
     holder->scope = scope;
     holder->rank = NM__RECLAIM_NEVER;
     holder->placed = true;
+    holder->away = false;
 }
 
 void nm__holder_add(nm_scope *scope, nm__holder *holder, nm__reclaim_rank rank) {

@@ -2,8 +2,10 @@
 /* Opening and closing scopes, and their limits. */
 #include "base/options.h"
 #include "check/check.h"
+#include "check/debug_env.h"
 #include "os/os.h"
 #include "scope/ready.h"
+#include "scope/sites.h"
 
 /* Rounds of reclaim before a smaller budget is refused. */
 #define NM__SET_BUDGET_ROUNDS 4
@@ -67,7 +69,13 @@ static nm_status open_root(nm_scope **out, const nm_scope_options *o, const char
     nm__root *root = range;
     nm__check_unpoison(root, NM__ROOT_BYTES);
     root->scope.root = root;
-    fill_in(&root->scope, NULL, o, site);
+    nm__debug_env env = nm__debug_from_environment();
+    nm_scope_options with_env = *o;
+    with_env.debug |= env.flags;
+    if (env.sample_bytes != 0) with_env.sample_bytes = env.sample_bytes;
+    fill_in(&root->scope, NULL, &with_env, site);
+    nm_scope_fail_after(&root->scope, env.fail_after);
+    if (nm__check_memcheck()) nm_atomic_add(&root->rare, 1, NM_RELAXED); /* which wants blocks and records apart */
     root->range_bytes = NM__ROOT_BYTES + slots;
     root->slot_pages_max = (uint32_t)(slots / NM__PAGE_BYTES);
     root->scope.granted = root->scope.peak = root->own_bytes = NM__ROOT_BYTES;
@@ -159,6 +167,7 @@ static void unlink_child(nm_scope *s) {
 static void close_root(nm__root *root) {
     nm__pressure_close(root);
     nm__records_close(root);
+    nm__sites_close(&root->scope);
     nm__blocks_close(&root->blocks);
     pthread_cond_destroy(&root->visited);
     pthread_mutex_destroy(&root->records);

@@ -44,11 +44,12 @@ struct nm_scope {
     NM_ATOMIC(bool) soft_pending; /* crossed, and nobody has reacted yet */
     NM_ATOMIC(bool) hook_running;
     uint8_t kind;
-    uint8_t leak_mode;
+    uint8_t leak_mode : 2;
+    uint8_t debug : 6; /* nm_debug_flags, the parent's included */
     bool defers_ran;
-    uint8_t debug;                     /* nm_debug_flags, the parent's included */
     uint8_t block_order;               /* of a request scope in a block of its own: log2 of the block's bytes; else 0 */
     NM_ATOMIC(bool) is_open;           /* likewise: not lying ready */
+    NM_ATOMIC(uint8_t) away;           /* likewise: nm__away; changed under the tree lock */
     uint8_t sample_log2;               /* log2 of the bytes between samples; 0 = none */
     NM_ATOMIC(uint8_t) refused_status; /* of the last refusal, negated; 0 = none; refusal.c */
     NM_ATOMIC(uint8_t) refused_above;  /* whose limit it was: 1 = its own, 2 = the parent's, ...; 0 = nobody's */
@@ -95,10 +96,14 @@ struct nm__root {
     nm__record_page *record_pages; /* with at least one record free */
     nm__slot *free_slot_pages;
     uint32_t slot_pages, slot_pages_max; /* made so far; that fit the range */
-    size_t own_bytes;                    /* committed for this struct and headers of record pages */
-    pthread_mutex_t pressure;            /* held while the descriptor is made */
-    NM_ATOMIC(int) pressure_fd;          /* -1: none was asked for yet */
-    NM_ATOMIC(uint64_t) leaked_count;    /* what the closes of scopes below have found so far */
+    size_t own_bytes;                    /* committed for this struct, headers of record pages and the table of sites */
+    struct {
+        NM_ATOMIC(void *) table; /* NULL until the first note */
+        NM_ATOMIC(uint64_t) tries, other_count, other_bytes;
+    } sites;                          /* sites.c */
+    pthread_mutex_t pressure;         /* held while the descriptor is made */
+    NM_ATOMIC(int) pressure_fd;       /* -1: none was asked for yet */
+    NM_ATOMIC(uint64_t) leaked_count; /* what the closes of scopes below have found so far */
     NM_ATOMIC(uint64_t) leaked_bytes;
 };
 
@@ -171,11 +176,17 @@ extern const nm__ledger nm__root_ledger; /* context to be filled in */
 size_t nm__reclaim(nm_scope *below, size_t wanted, const nm__holder *self);
 void nm__call_hook(nm_scope *scope, size_t wanted);
 
+/* Where the arena is that was opened in a request scope's own block: there; moved to another scope, which pays for what it has
+ * of the block, while this one is still open, or is closed and the block waits for the arena's end. */
+typedef enum nm__away { NM__AWAY_NOT, NM__AWAY_OPEN, NM__AWAY_CLOSED } nm__away;
+
 /* place.c */
 bool nm__is_placed(const nm__block *block);
-nm_status nm__place_extend(nm__block *block, size_t min_bytes);
-void nm__place_give(const nm__block *block);
+nm_status nm__place_extend(nm_scope *owner, nm__block *block, size_t min_bytes);
+void nm__place_give(nm_scope *owner, const nm__block *block);
 bool nm__place_give_record(nm_scope *owner, const void *record); /* false: it lies elsewhere */
+void nm__place_leave(nm_scope *s);                               /* its arena moves: it is charged elsewhere now */
+void nm__place_return(nm_scope *owner, void *record);            /* such an arena closes; `owner` pays for the record */
 nm__holder *nm__placed_holder(const nm_scope *s); /* of an arena in the place, if there is one (placed != 0) */
 
 /* record.c, slot.c */

@@ -18,4 +18,7 @@ void nm__sites_note(nm_scope *scope, const char *site, uint64_t count, uint64_t 
 /* The n sites with most bytes, most first; returns how many there are. Any thread. O(table). */
 size_t nm__sites_top(const nm_scope *any_scope_of_root, nm__site_count *out, size_t n);
 
+/* The root closes. */
+void nm__sites_close(nm_scope *root);
+
 #endif

@@ -303,11 +303,37 @@ static bool defer(world *w, node *n) {
 
 /* ---- operations on arenas ---------------------------------------------------------------------------------------- */
 
+/* To a free place of any scope of the world. */
+static bool move_arena(world *w, node *from, int i) {
+    node *to = some_node(w);
+    if (to == NULL) return true;
+    int k = 0;
+    while (k < WORLD_HOLDERS && to->arena[k] != NULL) k++;
+    if (k == WORLD_HOLDERS || to == from) return true;
+    size_t granted = nm_arena_granted(from->arena[i]);
+    nm_status st = nm_arena_move(from->arena[i], to->scope);
+    EXPECT(nm_arena_granted(from->arena[i]) == granted, "granted %zu", granted);
+    if (st != NM_OK) {
+        EXPECT(st == NM_EBUDGET, "%s", nm_status_name(st));
+        w->counts.refusals++;
+        return true;
+    }
+    to->arena[k] = from->arena[i];
+    to->mark[k] = from->mark[i];
+    to->marked[k] = from->marked[i];
+    from->arena[i] = NULL;
+    from->marked[i] = false;
+    return true;
+}
+
 static bool use_arena(world *w, node *n) {
     int i = (int)below(w, WORLD_HOLDERS);
     if (n->arena[i] == NULL) {
+        bool contiguous = below(w, 8) == 0, secret = below(w, 8) == 0;
+        size_t capacity = contiguous || below(w, 4) == 0 ? 100000 : 0;
         nm_status st =
-            nm_arena_open(&n->arena[i], n->scope, NM_ARENA_OPTIONS(.capacity_bytes = below(w, 4) == 0 ? 100000 : 0));
+            nm_arena_open(&n->arena[i], n->scope,
+                          NM_ARENA_OPTIONS(.capacity_bytes = capacity, .contiguous = contiguous, .secret = secret));
         EXPECT((st == NM_OK) == (n->arena[i] != NULL), "%s", nm_status_name(st));
         return true;
     }
@@ -330,6 +356,7 @@ static bool use_arena(world *w, node *n) {
     case 3:
         if (n->marked[i]) EXPECT(nm_arena_rewind(a, n->mark[i]) == NM_OK, "a mark in force was refused");
         return true;
+    case 4: return move_arena(w, n, i);
     default: break;
     }
     size_t bytes = below(w, 40) == 0 ? below(w, (size_t)300 << 10) : below(w, 400);

@@ -132,6 +132,55 @@ static void a_large_allocation_fills_a_hard_limit_to_the_byte(void **state) {
     assert_int_equal(nm_scope_close(scope, NULL), 0);
 }
 
+/* The next block would double; where the budget has no room for that, what the request needs is tried before it is refused:
+ * to the byte, and with one byte less it is refused. */
+static void a_doubled_block_that_is_refused_is_tried_again_in_the_exact_size(void **state) {
+    if (nm__check_active()) skip(); /* `end` does not tell there when a block is full */
+    for (int short_by = 0; short_by < 2; short_by++)
+        for (size_t n = 16; n <= 4096; n *= 4) {
+            nm_arena *a;
+            nm_scope *scope = limited(state, 0, &a, NULL);
+            for (int i = 0; i < 1000; i++) assert_non_null(nm_arena_alloc(a, 50));
+            while ((size_t)(a->end - a->ptr) >= 16) assert_non_null(nm_arena_alloc(a, 16));
+            size_t used = nm_arena_used(a), granted = granted_to(scope);
+            assert_int_equal(nm_scope_set_budget(scope, 0, granted + 48 + n - (size_t)short_by), NM_OK);
+            unsigned char *p = nm_arena_alloc(a, n);
+            if (short_by) {
+                assert_null(p);
+                assert_int_equal(nm_arena_status(a), NM_EBUDGET);
+                assert_int_equal(nm_arena_used(a), used);
+                assert_int_equal(granted_to(scope), granted);
+            } else {
+                assert_non_null(p);
+                memset(p, 1, n);
+                assert_int_equal(granted_to(scope), granted + 48 + n);
+            }
+            assert_int_equal(nm_scope_close(scope, NULL), 0);
+        }
+}
+
+/* The size of the next block is seen by what a small request then takes. */
+static void a_large_request_leaves_the_size_of_the_next_block_as_it_was(void **state) {
+    size_t taken[2];
+    for (int with_large = 0; with_large < 2; with_large++) {
+        nm_arena *a;
+        assert_int_equal(nm_arena_open(&a, root_of(state), NULL), NM_OK);
+        assert_non_null(nm_arena_alloc(a, 16));
+        if (with_large) {
+            assert_non_null(nm_arena_alloc(a, 3 << 20));
+            assert_non_null(nm_arena_alloc(a, 300 << 10));
+        }
+        size_t granted = nm_arena_granted(a), now = granted;
+        while (now == granted) {
+            assert_non_null(nm_arena_alloc(a, 16));
+            now = nm_arena_granted(a);
+        }
+        taken[with_large] = now - granted;
+        nm_arena_close(a);
+    }
+    assert_int_equal(taken[0], taken[1]);
+}
+
 static void many_sizes_in_a_small_budget_never_pass_it_and_every_refusal_leaves_the_arena_usable(void **state) {
     nm_arena *a;
     size_t hard = 100000;
@@ -291,6 +340,8 @@ int main(void) {
         ARENA_TEST(a_rewind_gives_capacity_back),
         ARENA_TEST(the_only_arena_of_a_scope_gets_its_hard_limit_to_the_byte),
         ARENA_TEST(a_large_allocation_fills_a_hard_limit_to_the_byte),
+        ARENA_TEST(a_doubled_block_that_is_refused_is_tried_again_in_the_exact_size),
+        ARENA_TEST(a_large_request_leaves_the_size_of_the_next_block_as_it_was),
         ARENA_TEST(many_sizes_in_a_small_budget_never_pass_it_and_every_refusal_leaves_the_arena_usable),
         ARENA_TEST(blocks_kept_by_a_reset_do_not_stand_in_the_way_of_a_large_request),
         ARENA_TEST(two_arenas_share_a_limit_and_one_gets_what_the_other_closes),

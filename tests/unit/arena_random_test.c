@@ -237,12 +237,23 @@ static uint64_t seed_of_run(void) {
     return seed;
 }
 
+static void no_misuse(const nm_misuse *misuse, void *context) {
+    (void)context;
+    fail_msg("%s at %p, allocated at %s", misuse->what, misuse->address, misuse->leased_at);
+}
+
+static unsigned debug; /* of the scopes that are opened from here on */
+static size_t sample_bytes;
+
 static void random_operations(void **state, size_t hard_bytes, const nm_arena_options *options, uint64_t salt) {
     nm_scope *scope;
     nm_arena *a;
-    assert_int_equal(nm_scope_open(&scope, root_of(state), NM_SCOPE_OPTIONS(.hard_bytes = hard_bytes)), NM_OK);
+    assert_int_equal(
+        nm_scope_open(&scope, root_of(state),
+                      NM_SCOPE_OPTIONS(.hard_bytes = hard_bytes, .debug = debug, .sample_bytes = sample_bytes)),
+        NM_OK);
     assert_int_equal(nm_arena_open(&a, scope, options), NM_OK);
-    run(state, a, scope, seed_of_run() + salt, 60000);
+    run(state, a, scope, seed_of_run() + salt, debug != 0 || sample_bytes != 0 ? 8000 : 60000);
     assert_int_equal(nm_scope_close(scope, NULL), 0);
 }
 
@@ -256,11 +267,56 @@ static void random_operations_under_a_capacity_agree_with_the_model(void **state
     random_operations(state, 0, NM_ARENA_OPTIONS(.capacity_bytes = 100000, .block_bytes = 16384), 2);
 }
 
+static void random_operations_in_one_range_agree_with_the_model(void **state) {
+    random_operations(state, 0, NM_ARENA_OPTIONS(.capacity_bytes = 3 << 20, .contiguous = true), 3);
+}
+static void random_operations_in_a_secret_arena_agree_with_the_model(void **state) {
+    random_operations(state, 0, NM_ARENA_OPTIONS(.secret = true), 4);
+}
+static void random_operations_in_a_small_secret_range_agree_with_the_model(void **state) {
+    random_operations(state, 200000, NM_ARENA_OPTIONS(.capacity_bytes = 1 << 20, .contiguous = true, .secret = true),
+                      5);
+}
+
+static void random_operations_agree_with_the_model_however_they_are_watched(void **state) {
+    static const nm_arena_options options[] = {
+        {.struct_size = sizeof(nm_arena_options)},
+        {.struct_size = sizeof(nm_arena_options), .secret = true},
+        {.struct_size = sizeof(nm_arena_options), .contiguous = true, .capacity_bytes = 3 << 20},
+    };
+    static const unsigned flags[] = {NM_DEBUG_TRACE,
+                                     NM_DEBUG_FILL,
+                                     NM_DEBUG_GUARD,
+                                     NM_DEBUG_QUARANTINE,
+                                     NM_DEBUG_QUARANTINE | NM_DEBUG_GUARD,
+                                     NM_DEBUG_TRACE | NM_DEBUG_FILL | NM_DEBUG_QUARANTINE | NM_DEBUG_GUARD};
+    nm_set_misuse_handler(no_misuse, NULL);
+    for (size_t o = 0; o < sizeof options / sizeof *options; o++)
+        for (size_t i = 0; i < sizeof flags / sizeof *flags; i++) {
+            debug = flags[i];
+            random_operations(state, 0, &options[o], 100 + i + o * 16);
+            random_operations(state, 300000, &options[o], 200 + i + o * 16);
+        }
+    debug = 0;
+    nm_set_misuse_handler(NULL, NULL);
+}
+
+static void random_operations_agree_with_the_model_when_they_are_sampled(void **state) {
+    for (sample_bytes = 1; sample_bytes < 1000000; sample_bytes *= 17) random_operations(state, 0, NULL, sample_bytes);
+    random_operations(state, 300000, NULL, sample_bytes);
+    sample_bytes = 0;
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         ARENA_TEST(random_operations_without_a_limit_agree_with_the_model),
         ARENA_TEST(random_operations_in_a_small_budget_agree_with_the_model),
         ARENA_TEST(random_operations_under_a_capacity_agree_with_the_model),
+        ARENA_TEST(random_operations_in_one_range_agree_with_the_model),
+        ARENA_TEST(random_operations_in_a_secret_arena_agree_with_the_model),
+        ARENA_TEST(random_operations_in_a_small_secret_range_agree_with_the_model),
+        ARENA_TEST(random_operations_agree_with_the_model_however_they_are_watched),
+        ARENA_TEST(random_operations_agree_with_the_model_when_they_are_sampled),
     };
     return cmocka_run_group_tests_name("arena_random", tests, NULL, NULL);
 }
