@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 /* The slow path: everything that happens when `end` is reached. */
 #include "arena/watch.h"
+#include "os/os.h"
 
 void nm__arena_settle(nm__arena *a) {
     size_t used = nm__arena_used(a);
@@ -131,6 +132,27 @@ static bool drop_idle(nm__arena *a, const nm__block *keep) {
     return any;
 }
 
+/* Takes back the grant of what the current block has not handed out: an allocation that goes elsewhere may need it more. The
+ * block grows into it again when there is room. False: there was nothing. */
+static bool shrink_tail(nm__arena *a, const nm__block *keep) {
+    if (a->block == NULL || &a->block->block == keep || nm__arena_has_ranges(a)) return false;
+    size_t tail = (size_t)(nm__arena_granted_end(a->block) - a->face.ptr);
+    if (tail == 0) return false;
+    /* unpoisoned, for the next owner of the block is told nothing of it */
+    if (a->checked) nm__check_unpoison(a->face.ptr, tail);
+    nm__block_shrink(a->holder.scope, &a->block->block, a->block->block.granted - tail);
+    a->granted_bytes -= tail;
+    nm__arena_settle(a);
+    return true;
+}
+
+/* All that lies idle in the arena; the tail only where a limit is the reason. */
+static bool give_up_idle(nm__arena *a, const nm__block *keep, size_t wanted) {
+    bool any = drop_idle(a, keep);
+    bool is_short = nm__room(a->holder.scope) < nm__round_up(wanted, NM__PAGE_BYTES) + NM__PAGE_BYTES;
+    return (is_short && shrink_tail(a, keep)) || any;
+}
+
 static nm_status take_once(nm__arena *a, size_t min_bytes, size_t want_bytes, nm__block *out) {
     return nm__arena_has_ranges(a) ? nm__arena_range_take(a, min_bytes, want_bytes, out)
                                    : nm__block_take(a->holder.scope, min_bytes, want_bytes, out);
@@ -145,8 +167,9 @@ static nm_status take(nm__arena *a, size_t min_bytes, size_t want_bytes, nm__blo
     nm_scope *scope = a->holder.scope;
     /* before the scope looks for room elsewhere: caches shall not evict, nor hooks run, for what lies idle here */
     if (a->spare != NULL && nm__room(scope) < min_bytes) (void)drop_idle(a, NULL);
+    if (nm__own_room(scope) < min_bytes) (void)shrink_tail(a, NULL);
     nm_status st = take_once(a, min_bytes, want_bytes, out);
-    if (st != NM_OK && drop_idle(a, NULL)) st = take_once(a, min_bytes, want_bytes, out);
+    if (st != NM_OK && give_up_idle(a, NULL, min_bytes)) st = take_once(a, min_bytes, want_bytes, out);
     if (st != NM_OK) return st;
     a->granted_bytes += out->granted;
     if (a->checked) nm__check_poison(out->base, out->granted);
@@ -158,7 +181,7 @@ nm_status nm__arena_extend(nm__arena *a, nm__block *block, size_t min_bytes) {
     if (a->spare != NULL && nm__room(scope) < min_bytes) (void)drop_idle(a, block);
     size_t before = block->granted;
     nm_status st = extend_once(a, block, min_bytes);
-    if (st != NM_OK && drop_idle(a, block)) st = extend_once(a, block, min_bytes);
+    if (st != NM_OK && give_up_idle(a, block, min_bytes)) st = extend_once(a, block, min_bytes);
     if (st != NM_OK) return st;
     a->granted_bytes += block->granted - before;
     if (a->checked) nm__check_poison(block->base + before, block->granted - before);

@@ -190,6 +190,11 @@ size_t nm__room_at(const nm_scope *s) {
     return s->parent == NULL ? room + nm__blocks_idle_bytes(&s->root->blocks) : room;
 }
 
+size_t nm__own_room(const nm_scope *owner) {
+    size_t hard = nm_atomic_load(&owner->hard, NM_RELAXED), granted = nm__granted(owner);
+    return hard == NM__UNLIMITED ? NM__UNLIMITED : granted < hard ? hard - granted : 0;
+}
+
 size_t nm__room(const nm_scope *owner) {
     size_t room = NM__UNLIMITED;
     for (const nm_scope *s = owner; s != NULL; s = s->parent) room = nm__min(room, nm__room_at(s));

@@ -83,6 +83,8 @@ nm_status nm__block_take(nm_scope *owner, size_t min_bytes, size_t want_bytes, n
 /* Grants more of it: at least min_bytes more, as much as there is room for, at most all. Same errors; unchanged then. */
 nm_status nm__block_extend(nm_scope *owner, nm__block *block, size_t min_bytes);
 void nm__block_give(nm_scope *owner, const nm__block *block);
+/* Keeps the grant of the first keep_bytes only; nm__block_extend grants the rest again. */
+void nm__block_shrink(nm_scope *owner, nm__block *block, size_t keep_bytes);
 
 /* The place for an arena in the own block of a request scope; its holder begins NM__PLACE_HOLDER bytes into the record. True: the
  * scope is charged for the record and as much of the block as its limits allow now (nm__block_extend grants the rest). False:
@@ -116,6 +118,7 @@ bool nm__make_room(nm_scope *owner, size_t bytes, const nm__holder *self);
 /* The most that `owner` could be granted now under all limits above it; what it could be granted at all, if everything else
  * below those limits went away. SIZE_MAX without a limit. */
 size_t nm__room(const nm_scope *owner);
+size_t nm__own_room(const nm_scope *owner); /* under its own hard limit alone */
 size_t nm__limit(const nm_scope *owner);
 
 /* True if both hang on the same root. */

@@ -159,6 +159,15 @@ nm_status nm__block_extend(nm_scope *owner, nm__block *block, size_t min_bytes) 
     return NM_OK;
 }
 
+void nm__block_shrink(nm_scope *owner, nm__block *block, size_t keep_bytes) {
+    nm__block tail = {.base = block->base, .bytes = block->bytes, .granted = block->granted - keep_bytes};
+    block->granted = keep_bytes;
+    if (nm__is_placed(block))
+        nm__place_give(owner, &tail);
+    else
+        nm__uncharge(owner, tail.granted);
+}
+
 void nm__block_give(nm_scope *owner, const nm__block *block) {
     if (nm__is_placed(block)) {
         nm__place_give(owner, block);
