@@ -232,6 +232,44 @@ static void blocks_kept_by_a_reset_do_not_stand_in_the_way_of_a_large_request(vo
     assert_int_equal(nm_scope_close(scope, NULL), 0);
 }
 
+/* A block is granted whole where there is room, and most of it may lie unused when something large is wanted. */
+static void the_unused_rest_of_the_current_block_does_not_stand_in_the_way(void **state) {
+    size_t red = nm__check_active() ? NM__RED_ZONE_BYTES : 0;
+    for (int kind = 0; kind < 2; kind++) /* in a request the first block is its own */
+        for (size_t short_by = 0; short_by < 2; short_by++) {
+            size_t hard = 256 << 10;
+            nm_scope *scope;
+            nm_arena *a;
+            assert_int_equal(nm_scope_open(&scope, root_of(state),
+                                           NM_SCOPE_OPTIONS(.kind = kind == 0 ? NM_SCOPE_SERVICE : NM_SCOPE_REQUEST,
+                                                            .hard_bytes = hard)),
+                             NM_OK);
+            assert_int_equal(nm_arena_open(&a, scope, NM_ARENA_OPTIONS(.block_bytes = 64 << 10)), NM_OK);
+            unsigned char *first = nm_arena_alloc(a, 96);
+            pattern_fill(first, 96, 5);
+            assert_true(nm_arena_granted(a) > 256 + 48 + 96 + red + 2000);
+            size_t n = hard - (256 + 48 + 96 + red) - (64 + red);
+            unsigned char *large = nm_arena_alloc(a, n + short_by);
+            if (short_by) {
+                assert_null(large);
+                assert_int_equal(nm_arena_status(a), NM_EBUDGET);
+            } else {
+                assert_non_null(large);
+                memset(large, 1, n);
+                assert_int_equal(granted_to(scope), hard);
+                assert_null(nm_arena_alloc(a, 1));
+                assert_true(pattern_holds(first, 96, 5));
+                nm_arena_reset(a);
+            }
+            assert_int_equal(granted_to(scope), nm_arena_granted(a));
+            assert_usable(a); /* the grant comes back when it is wanted */
+            nm_arena_reset(a);
+            for (int i = 0; i < 30; i++) assert_non_null(nm_arena_alloc(a, 1000));
+            assert_int_equal(granted_to(scope), nm_arena_granted(a));
+            assert_int_equal(nm_scope_close(scope, NULL), 0);
+        }
+}
+
 static void two_arenas_share_a_limit_and_one_gets_what_the_other_closes(void **state) {
     nm_arena *a, *b;
     nm_scope *scope = limited(state, 64 << 10, &a, NULL);
@@ -344,6 +382,7 @@ int main(void) {
         ARENA_TEST(a_large_request_leaves_the_size_of_the_next_block_as_it_was),
         ARENA_TEST(many_sizes_in_a_small_budget_never_pass_it_and_every_refusal_leaves_the_arena_usable),
         ARENA_TEST(blocks_kept_by_a_reset_do_not_stand_in_the_way_of_a_large_request),
+        ARENA_TEST(the_unused_rest_of_the_current_block_does_not_stand_in_the_way),
         ARENA_TEST(two_arenas_share_a_limit_and_one_gets_what_the_other_closes),
         ARENA_TEST(every_call_that_is_refused_changes_nothing_and_the_next_works),
         ARENA_TEST(an_open_that_is_refused_leaves_the_scope_as_it_was),
