@@ -469,7 +469,7 @@ static void blocks_become_smaller_when_requests_do(void **state) {
 
 enum { THREADS = 24, CYCLES = TEST_SLOW ? 500 : 5000 };
 static NM_ATOMIC(bool) stop;
-static nm_scope *_Atomic handed;
+static NM_ATOMIC(nm_scope *) handed;
 
 static void *open_and_close(void *arg) {
     nm_scope *parent = arg;
@@ -480,7 +480,7 @@ static void *open_and_close(void *arg) {
         assert_non_null(p);
         memset(p, i, 200);
         /* some are closed by another thread */
-        if (i % 8 == 0) s = __atomic_exchange_n(&handed, s, __ATOMIC_ACQ_REL);
+        if (i % 8 == 0) s = nm_atomic_exchange(&handed, s, NM_ACQ_REL);
         nm_scope_close(s, NULL);
     }
     return NULL;
