@@ -80,31 +80,32 @@ typedef struct nm__record_page nm__record_page;
 /* A root is a scope and the memory manager of all below it. Lies at the start of its range; slots follow. */
 struct nm__root {
     nm_scope scope; /* first: slot numbers count from here */
-    /* read by every request, seldom written: not on the line of what every charge writes */
+    /* Read by every request and seldom written: not on the line of what every charge writes. */
     _Alignas(64) NM_ATOMIC(uint32_t) crossings; /* scopes whose soft_pending is set */
     NM_ATOMIC(uint32_t) rare; /* reasons to leave the fast paths: scopes whose fail_after is set, checkers that watch */
-    _Alignas(64)
-        NM_ATOMIC(size_t) handed; /* bytes charged to scopes and holders; of `granted` the part that is not idle */
     size_t range_bytes;
-    pthread_mutex_t limits; /* held while limits change */
-    pthread_mutex_t tree;   /* children, holders, reclaim list, held lists of shared scopes */
-    pthread_cond_t visited; /* a holder's last visitor left; with `tree` */
+    nm__ready *readies; /* under the tree lock, as the next one */
     nm__holder *reclaimable;
-    nm__ready *readies;
-    nm__blocks blocks;             /* has its own lock */
-    pthread_mutex_t records;       /* the rest */
+    NM_ATOMIC(uint64_t) leaked_count; /* what the closes of scopes below have found so far */
+    NM_ATOMIC(uint64_t) leaked_bytes;
+    uint32_t slot_pages, slot_pages_max; /* made so far; that fit the range */
+    NM_ATOMIC(int) pressure_fd;          /* -1: none was asked for yet */
+    int unused_;
+    _Alignas(64)
+        NM_ATOMIC(size_t) handed;  /* bytes charged to scopes and holders; of `granted` the part that is not idle */
+    pthread_mutex_t limits;        /* held while limits change */
+    pthread_mutex_t tree;          /* children, holders, reclaim list, held lists of shared scopes */
+    pthread_cond_t visited;        /* a holder's last visitor left; with `tree` */
+    pthread_mutex_t pressure;      /* held while the descriptor is made */
+    pthread_mutex_t records;       /* the next three, and slot_pages */
     nm__record_page *record_pages; /* with at least one record free */
     nm__slot *free_slot_pages;
-    uint32_t slot_pages, slot_pages_max; /* made so far; that fit the range */
-    size_t own_bytes;                    /* committed for this struct, headers of record pages and the table of sites */
+    size_t own_bytes; /* committed for this struct, headers of record pages and the table of sites */
     struct {
         NM_ATOMIC(void *) table; /* NULL until the first note */
         NM_ATOMIC(uint64_t) tries, other_count, other_bytes;
-    } sites;                          /* sites.c */
-    pthread_mutex_t pressure;         /* held while the descriptor is made */
-    NM_ATOMIC(int) pressure_fd;       /* -1: none was asked for yet */
-    NM_ATOMIC(uint64_t) leaked_count; /* what the closes of scopes below have found so far */
-    NM_ATOMIC(uint64_t) leaked_bytes;
+    } sites;           /* sites.c */
+    nm__blocks blocks; /* has its own lock */
 };
 
 /* This struct's pages. */
