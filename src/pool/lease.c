@@ -3,9 +3,6 @@
 #include "check/check.h"
 #include "pool/pool_internal.h"
 
-/* Rounds of making room and trying again before a refusal: other threads may take what was made free. */
-#define NM__POOL_ROUNDS 4
-
 /* ---- lease ------------------------------------------------------------------------------------------------------- */
 
 static inline nm_lease lease_of(const nm_pool *pool, nm__slot *slot, uint64_t generation) {

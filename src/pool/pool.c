@@ -115,6 +115,7 @@ static nm_status buffers_reserve(nm_pool *pool, const nm_pool_options *o, size_t
 /* All or nothing; as lease_slow does for one buffer, but nobody else knows the pool yet. */
 static nm_status prealloc(nm_pool *pool, size_t count) {
     size_t have;
+    int refusals = 0; /* one after the other: what was made free may be taken by others again and again */
     while ((have = nm_atomic_load(&pool->total_count, NM_RELAXED)) < count) {
         size_t wanted;
         nm__slot *slot;
@@ -123,9 +124,11 @@ static nm_status prealloc(nm_pool *pool, size_t count) {
         pthread_mutex_unlock(&pool->lock);
         if (st == NM_OK) {
             nm__pool_push_chain(pool, slot, slot);
+            refusals = 0;
             continue;
         }
-        if (st != NM_EBUDGET || wanted == 0 || !nm__make_room(pool->holder.scope, wanted, &pool->holder)) return st;
+        if (st != NM_EBUDGET || wanted == 0 || ++refusals > NM__POOL_ROUNDS) return st;
+        if (!nm__make_room(pool->holder.scope, wanted, &pool->holder)) return st;
     }
     return NM_OK;
 }

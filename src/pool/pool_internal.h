@@ -24,7 +24,9 @@
 #define NM__POOL_ALIGN_LEAST ((size_t)64)        /* buffers share no cache line; 64 of them are whole pages */
 #define NM__POOL_STEP_BYTES  ((size_t)256 << 10) /* most that growth commits beyond the one buffer that is wanted */
 #define NM__POOL_RANGE_BYTES ((size_t)64 << 30)  /* address space that a pool without max_count reserves at most */
-#define NM__GROUP_COUNT      ((size_t)NM__SLOTS_PER_PAGE)
+/* Rounds of making room and trying again before a refusal: other threads may take what was made free. */
+#define NM__POOL_ROUNDS 4
+#define NM__GROUP_COUNT ((size_t)NM__SLOTS_PER_PAGE)
 
 /* 64 buffers, whose slots have consecutive numbers. Under the pool's lock, but for `slots`, which is written before
  * group_count says that there is one more group, and never again. */

@@ -3,6 +3,8 @@
 
 /* Blocks and credit that lie ready are each at most a sixteenth of the nearest hard limit: together an eighth. */
 #define READY_SHARE 16
+/* Credit takes at most this part of the room that is left. */
+#define CREDIT_ROOM_SHARE 8
 /* No request block is larger than this part of it. */
 #define READY_BLOCK_SHARE 64
 
@@ -281,8 +283,10 @@ void nm__credit_refill(nm__ready *ready) {
     nm__line *line = my_line(ready, nm__thread_stripe());
     size_t bytes = credit_most(ready);
     nm__refusal why;
-    /* elastic: credit is never the reason why a soft limit is crossed */
-    if (line == NULL || bytes == 0 || !nm__charge_all(ready->base, bytes, NM__GRANT_ELASTIC, &why)) return;
+    /* Where room is short, credit would take what was just made free for somebody else. Elastic: nor is credit ever the
+     * reason why a soft limit is crossed. */
+    if (line == NULL || bytes == 0 || nm__room(ready->base) / CREDIT_ROOM_SHARE < bytes) return;
+    if (!nm__charge_all(ready->base, bytes, NM__GRANT_ELASTIC, &why)) return;
     nm_atomic_add(&line->credit, bytes, NM_RELAXED);
     nm_atomic_store(&line->touched, 1, NM_RELAXED);
 }

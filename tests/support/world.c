@@ -251,8 +251,10 @@ static bool open_scope(world *w) {
     if (parent != NULL && parent->depth == WORLD_DEPTH) parent = NULL;
     size_t hard = some_limit(w);
     bool strict = below(w, 4) == 0;
+    nm_scope_kind kind = (nm_scope_kind)(NM_SCOPE_SERVICE + below(w, 4));
+    size_t credit = kind == NM_SCOPE_SERVICE && below(w, 3) == 0 ? (size_t)4096 << below(w, 4) : 0;
     nm_status st = nm_scope_open(&n->scope, parent != NULL ? parent->scope : w->top,
-                                 NM_SCOPE_OPTIONS(.kind = (nm_scope_kind)(NM_SCOPE_SERVICE + below(w, 4)),
+                                 NM_SCOPE_OPTIONS(.kind = kind, .credit_bytes = credit,
                                                   .soft_bytes = below(w, 3) == 0 ? hard / 2 : 0, .hard_bytes = hard,
                                                   .leak_report = strict ? NM_LEAKS_STRICT : NM_LEAKS_DEFAULT));
     EXPECT(done_or_refused(w, st, &w->counts.scopes), "%s", nm_status_name(st));
