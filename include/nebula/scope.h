@@ -73,6 +73,8 @@ typedef struct nm_scope_options {
                                     need, so that their counters stay quiet; granted, and recalled before any refusal.
                                     0 = none. Idle request scopes are kept as credit in any case */
     unsigned debug;      /* nm_debug_flags, for this scope and what is opened below it; 0 = as the parent */
+    bool huge_pages;     /* of a root of at least 64 MiB: takes memory for blocks from the system in pieces of 2 MiB and
+                                    huge pages, where it has them. They go back only as a whole */
     size_t sample_bytes; /* count one arena allocation by its site for each so many bytes, rounded up to a power of two;
                                     0 = as the parent */
 } nm_scope_options;

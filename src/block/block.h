@@ -48,10 +48,12 @@ typedef struct nm__blocks {
     size_t idle_low;     /* the least that idle_bytes was since the last decay: nobody needed so much */
     uint64_t decayed_ms; /* when that was */
     size_t own_bytes;    /* committed for slab headers */
+    bool huge;           /* new slabs are committed whole, in huge pages */
     nm__front front[NM__STRIPES];
 } nm__blocks;
 
-void nm__blocks_open(nm__blocks *blocks, const nm__ledger *ledger);
+/* `huge`: slabs are committed as a whole, in huge pages where the system has them. */
+void nm__blocks_open(nm__blocks *blocks, const nm__ledger *ledger, bool huge);
 /* Gives everything to the system, idle or not. */
 void nm__blocks_close(nm__blocks *blocks);
 

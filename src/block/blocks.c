@@ -31,10 +31,11 @@ size_t nm__block_bytes(size_t bytes) {
 static unsigned order_of(size_t block_bytes) { return nm__log2_floor(block_bytes / NM__BLOCK_MIN_BYTES); }
 static size_t bytes_of(unsigned order) { return NM__BLOCK_MIN_BYTES << order; }
 
-void nm__blocks_open(nm__blocks *blocks, const nm__ledger *ledger) {
+void nm__blocks_open(nm__blocks *blocks, const nm__ledger *ledger, bool huge) {
     memset(blocks, 0, sizeof *blocks);
     pthread_mutex_init(&blocks->lock, NULL);
     blocks->ledger = *ledger;
+    blocks->huge = huge;
     blocks->decayed_ms = nm__os_get()->clock_coarse_ms();
 }
 
@@ -60,26 +61,41 @@ static void unlink_slab(nm__blocks *blocks, nm__slab *slab) {
     if (slab->next != NULL) slab->next->previous = slab->previous;
 }
 
-static void release_slab(nm__blocks *blocks, nm__slab *slab) {
+/* What an empty slab is charged. */
+static size_t slab_charge(const nm__slab *slab) { return slab->whole ? NM__SLAB_BYTES : NM__BLOCK_MIN_BYTES; }
+
+/* Returns the bytes that are no longer charged. */
+static size_t release_slab(nm__blocks *blocks, nm__slab *slab) {
+    size_t bytes = slab_charge(slab);
     unlink_slab(blocks, slab);
     nm__os_get()->unreserve(slab, NM__SLAB_BYTES);
     blocks->own_bytes -= NM__BLOCK_MIN_BYTES;
-    blocks->ledger.uncharge(blocks->ledger.context, NM__BLOCK_MIN_BYTES);
+    blocks->ledger.uncharge(blocks->ledger.context, bytes);
+    return bytes;
 }
 
-static void free_piece(nm__blocks *blocks, void *piece, unsigned order) {
+static size_t free_piece(nm__blocks *blocks, void *piece, unsigned order) {
     nm__slab *slab = nm__slab_of(piece);
     unlink_slab(blocks, slab);
     nm__slab_give(slab, piece, order);
     link_slab(blocks, slab);
-    if (slab->taken_leaves == 0) release_slab(blocks, slab);
+    return slab->taken_leaves == 0 ? release_slab(blocks, slab) : 0;
 }
 
 /* ---- giving back to the system ----------------------------------------------------------------------------------- */
 
-/* False: the system refused, the block is as it was. */
-static bool decommit_block(nm__blocks *blocks, void *block, unsigned order) {
+static bool in_whole_slab(const void *block, unsigned order) {
+    return order != NM__ORDER_WHOLE_SLAB && nm__slab_of(block)->whole;
+}
+
+/* False: the system refused, the block is as it was. *gone grows by what is no longer charged: of a slab that was committed as a
+ * whole nothing, until the last of its blocks. */
+static bool decommit_block(nm__blocks *blocks, void *block, unsigned order, size_t *gone) {
     size_t bytes = bytes_of(order);
+    if (in_whole_slab(block, order)) {
+        *gone += free_piece(blocks, block, order);
+        return true;
+    }
     if (order == NM__ORDER_WHOLE_SLAB) {
         nm__os_get()->unreserve(block, bytes);
     } else {
@@ -87,6 +103,7 @@ static bool decommit_block(nm__blocks *blocks, void *block, unsigned order) {
         free_piece(blocks, block, order);
     }
     blocks->ledger.uncharge(blocks->ledger.context, bytes);
+    *gone += bytes;
     return true;
 }
 
@@ -169,11 +186,10 @@ static size_t trim_lists(nm__blocks *blocks, size_t wanted) {
     for (unsigned order = NM__BLOCK_ORDERS; order-- > 0;) {
         while (gone < wanted && blocks->idle[order] != NULL) {
             void *block = pop_idle(blocks, order);
-            if (!decommit_block(blocks, block, order)) {
+            if (!decommit_block(blocks, block, order, &gone)) {
                 push_idle(blocks, block, order);
                 break;
             }
-            gone += bytes_of(order);
         }
     }
     return gone;
@@ -223,10 +239,14 @@ uint64_t nm__blocks_decay(nm__blocks *blocks, bool *due) {
 
 void nm__blocks_close(nm__blocks *blocks) {
     drain_front(blocks);
+    size_t gone = 0;
     while (blocks->idle[NM__ORDER_WHOLE_SLAB] != NULL)
-        decommit_block(blocks, pop_idle(blocks, NM__ORDER_WHOLE_SLAB), NM__ORDER_WHOLE_SLAB);
-    /* the other idle blocks go with their slabs */
-    blocks->ledger.uncharge(blocks->ledger.context, blocks->idle_bytes);
+        decommit_block(blocks, pop_idle(blocks, NM__ORDER_WHOLE_SLAB), NM__ORDER_WHOLE_SLAB, &gone);
+    /* The other idle blocks go with their slabs; those that were charged by themselves are counted here. */
+    for (unsigned order = 0; order < NM__SLAB_ORDERS; order++)
+        while (blocks->idle[order] != NULL)
+            if (!in_whole_slab(pop_idle(blocks, order), order))
+                blocks->ledger.uncharge(blocks->ledger.context, bytes_of(order));
     while (blocks->full != NULL) release_slab(blocks, blocks->full);
     for (unsigned order = 0; order < NM__BLOCK_ORDERS; order++)
         while (blocks->partial[order] != NULL) release_slab(blocks, blocks->partial[order]);
@@ -252,15 +272,18 @@ static bool commit(void *address, size_t bytes) {
     return true;
 }
 
-static nm_status open_slab(nm__blocks *blocks) {
-    if (!charge(blocks, NM__BLOCK_MIN_BYTES)) return NM_EBUDGET;
+static nm_status open_slab(nm__blocks *blocks, bool whole) {
+    size_t bytes = whole ? NM__SLAB_BYTES : NM__BLOCK_MIN_BYTES;
+    if (!charge(blocks, bytes)) return NM_EBUDGET;
     nm__slab *slab = nm__os_get()->reserve(NM__SLAB_BYTES, NM__SLAB_BYTES);
-    if (slab == NULL || !commit(slab, NM__BLOCK_MIN_BYTES)) {
+    if (slab != NULL && whole) (void)nm__os_get()->use_huge_pages(slab, NM__SLAB_BYTES); /* a wish */
+    if (slab == NULL || !commit(slab, bytes)) {
         if (slab != NULL) nm__os_get()->unreserve(slab, NM__SLAB_BYTES);
-        blocks->ledger.uncharge(blocks->ledger.context, NM__BLOCK_MIN_BYTES);
+        blocks->ledger.uncharge(blocks->ledger.context, bytes);
         return NM_ENOMEM;
     }
     nm__slab_open(slab);
+    slab->whole = whole;
     link_slab(blocks, slab);
     blocks->own_bytes += NM__BLOCK_MIN_BYTES;
     return NM_OK;
@@ -272,22 +295,44 @@ static nm__slab *find_slab(nm__blocks *blocks, unsigned order) {
     return NULL;
 }
 
+static void *take_piece(nm__blocks *blocks, nm__slab *slab, unsigned order) {
+    unlink_slab(blocks, slab);
+    void *block = nm__slab_take(slab, order);
+    link_slab(blocks, slab);
+    return block;
+}
+
+/* From a slab that is committed already, or can be as a whole. NULL: there is none, and none can be had. */
+static void *take_from_whole_slab(nm__blocks *blocks, unsigned order) {
+    nm__slab *slab = find_slab(blocks, order);
+    if (slab == NULL && blocks->huge && open_slab(blocks, true) == NM_OK) slab = find_slab(blocks, order);
+    if (slab == NULL || !slab->whole) return NULL;
+    void *block = take_piece(blocks, slab, order);
+    nm__check_unpoison(block, bytes_of(order));
+    return block;
+}
+
 static nm_status take_from_slab(nm__blocks *blocks, unsigned order, void **out) {
     size_t bytes = bytes_of(order);
+    if (blocks->huge && (*out = take_from_whole_slab(blocks, order)) != NULL) return NM_OK;
     /* Charging comes before the slab is chosen: it may trim idle blocks, and that may release slabs. */
     if (!charge(blocks, bytes)) return NM_EBUDGET;
     nm__slab *slab = find_slab(blocks, order);
     if (slab == NULL) {
-        nm_status st = open_slab(blocks);
+        nm_status st = open_slab(blocks, false);
         if (st != NM_OK) {
             blocks->ledger.uncharge(blocks->ledger.context, bytes);
             return st;
         }
         slab = find_slab(blocks, order);
     }
-    unlink_slab(blocks, slab);
-    void *block = nm__slab_take(slab, order);
-    link_slab(blocks, slab);
+    void *block = take_piece(blocks, slab, order);
+    if (slab->whole) { /* what charging trimmed has made room in it */
+        blocks->ledger.uncharge(blocks->ledger.context, bytes);
+        nm__check_unpoison(block, bytes);
+        *out = block;
+        return NM_OK;
+    }
     if (!commit(block, bytes)) {
         free_piece(blocks, block, order);
         blocks->ledger.uncharge(blocks->ledger.context, bytes);
@@ -300,6 +345,7 @@ static nm_status take_from_slab(nm__blocks *blocks, unsigned order, void **out) 
 static nm_status take_mapping(nm__blocks *blocks, size_t bytes, void **out) {
     if (!charge(blocks, bytes)) return NM_EBUDGET;
     void *p = nm__os_get()->reserve(bytes, NM__SLAB_BYTES);
+    if (p != NULL && blocks->huge) (void)nm__os_get()->use_huge_pages(p, nm__round_down(bytes, NM__SLAB_BYTES));
     if (p == NULL || !commit(p, bytes)) {
         if (p != NULL) nm__os_get()->unreserve(p, bytes);
         blocks->ledger.uncharge(blocks->ledger.context, bytes);
@@ -350,7 +396,8 @@ void nm__blocks_give(nm__blocks *blocks, void *block, size_t bytes) {
         size_t cap = nm__max(NM__IDLE_FLOOR_BYTES, committed / NM__IDLE_SHARE);
         bool keep = blocks->idle_bytes + bytes <= cap &&
                     bytes <= blocks->ledger.limit(blocks->ledger.context) / NM__IDLE_CLASS_SHARE;
-        if (keep || !decommit_block(blocks, block, order_of(bytes))) push_idle(blocks, block, order_of(bytes));
+        size_t gone = 0;
+        if (keep || !decommit_block(blocks, block, order_of(bytes), &gone)) push_idle(blocks, block, order_of(bytes));
         /* The cap falls with what is committed: what was kept under a higher one goes too. */
         if (blocks->idle_bytes > cap) trim_lists(blocks, blocks->idle_bytes - cap);
         decay_locked(blocks);

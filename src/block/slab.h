@@ -16,6 +16,7 @@ struct nm__slab {
     nm__slab *next, *previous;
     int bin;                             /* the largest order free, or NM__SLAB_NOTHING_FREE */
     unsigned taken_leaves;               /* header apart */
+    bool whole;                          /* committed and charged as a whole, for huge pages; set by the block store */
     uint16_t free_head[NM__SLAB_ORDERS]; /* first free leaf of each order; 0 = none */
     uint8_t state[NM__SLAB_LEAVES];      /* at the first leaf of a piece: order and NM__LEAF_*; else 0 */
     uint16_t free_next[NM__SLAB_LEAVES];

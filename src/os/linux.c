@@ -36,6 +36,8 @@ static bool decommit(void *address, size_t bytes) {
     return madvise(address, bytes, MADV_DONTNEED) == 0;
 }
 
+static bool use_huge_pages(void *address, size_t bytes) { return madvise(address, bytes, MADV_HUGEPAGE) == 0; }
+
 static bool keep_out_of_dumps(void *address, size_t bytes) { return madvise(address, bytes, MADV_DONTDUMP) == 0; }
 
 static uint64_t clock_ns(void) {
@@ -121,6 +123,7 @@ const nm__os nm__os_system = {
     .commit = commit,
     .decommit = decommit,
     .keep_out_of_dumps = keep_out_of_dumps,
+    .use_huge_pages = use_huge_pages,
     .clock_ns = clock_ns,
     .clock_coarse_ms = clock_coarse_ms,
     .random = random_bytes,

@@ -86,7 +86,8 @@ static nm_status open_root(nm_scope **out, const nm_scope_options *o, const char
     nm__pressure_init(root);
     nm__ledger ledger = nm__root_ledger;
     ledger.context = root;
-    nm__blocks_open(&root->blocks, &ledger);
+    nm__blocks_open(&root->blocks, &ledger,
+                    o->huge_pages && (o->hard_bytes == 0 || o->hard_bytes >= NM__HUGE_LEAST_BYTES));
     *out = &root->scope;
     return NM_OK;
 }

@@ -108,6 +108,9 @@ struct nm__root {
     nm__blocks blocks; /* has its own lock */
 };
 
+/* A root with a smaller limit gets no huge pages: in steps of 2 MiB its memory would mostly lie idle. */
+#define NM__HUGE_LEAST_BYTES ((size_t)64 << 20)
+
 /* This struct's pages. */
 #define NM__ROOT_BYTES (nm__round_up(sizeof(nm__root), NM__PAGE_BYTES))
 

@@ -21,10 +21,13 @@ static size_t ledger_limit(const void *context) { return ((const ledger *)contex
 static ledger books;
 static nm__blocks blocks;
 
+static bool huge;
+
 static void open_store(size_t limit) {
     os_counter_install();
     books = (ledger){0, limit};
-    nm__blocks_open(&blocks, &(nm__ledger){ledger_charge, ledger_uncharge, ledger_committed, ledger_limit, &books});
+    nm__blocks_open(&blocks, &(nm__ledger){ledger_charge, ledger_uncharge, ledger_committed, ledger_limit, &books},
+                    huge);
 }
 
 static void close_store(void) {
@@ -237,6 +240,109 @@ static void random_takes_and_gives_keep_the_books_right(void **state) {
     close_store();
 }
 
+static void random_takes_and_gives_keep_the_books_right_in_huge_pages(void **state) {
+    huge = true;
+    random_takes_and_gives_keep_the_books_right(state);
+    huge = false;
+}
+
+static void a_slab_in_huge_pages_is_charged_once_and_goes_back_whole(void **state) {
+    (void)state;
+    huge = true;
+    open_store((size_t)64 << 20);
+    huge = false;
+    enum { N = 400 };
+    void *p[N];
+    for (int i = 0; i < N; i++) {
+        assert_ok(nm__blocks_take(&blocks, 4096, &p[i]));
+        memset(p[i], i, 4096);
+        assert_int_equal(books.committed, NM__SLAB_BYTES);
+    }
+    for (int i = 1; i < N; i++) nm__blocks_give(&blocks, p[i], 4096);
+    (void)nm__blocks_trim(&blocks, SIZE_MAX);
+    assert_int_equal(nm__blocks_idle_bytes(&blocks), 0);
+    assert_int_equal(books.committed, NM__SLAB_BYTES); /* one block of it is in use */
+    assert_int_equal(((unsigned char *)p[0])[4095], 0);
+    nm__blocks_give(&blocks, p[0], 4096);
+    assert_int_equal(nm__blocks_trim(&blocks, SIZE_MAX), NM__SLAB_BYTES);
+    assert_int_equal(books.committed, 0);
+    close_store();
+}
+
+static void where_a_whole_slab_does_not_fit_a_block_does(void **state) {
+    (void)state;
+    huge = true;
+    open_store((size_t)1 << 20);
+    huge = false;
+    void *p;
+    assert_ok(nm__blocks_take(&blocks, 64 << 10, &p));
+    assert_int_equal(books.committed, (64 << 10) + 4096);
+    nm__blocks_give(&blocks, p, 64 << 10);
+    for (uint64_t n = 1; n <= 3; n++) {
+        books.limit = (size_t)64 << 20;
+        os_counter_fail_after(n);
+        nm_status st = nm__blocks_take(&blocks, 128 << 10, &p);
+        os_counter_fail_after(0);
+        assert_true(st == NM_OK || st == NM_ENOMEM);
+        assert_int_equal(books.committed, os_counter_committed());
+        if (st == NM_OK) nm__blocks_give(&blocks, p, 128 << 10);
+    }
+    close_store();
+}
+
+/* ---- in front, and decay ------------------------------------------------------------------------------------------ */
+
+static void a_block_in_front_is_taken_again_by_its_thread(void **state) {
+    (void)state;
+    open_store((size_t)1 << 30);
+    void *p, *q;
+    assert_ok(nm__blocks_take(&blocks, 8192, &p));
+    nm__blocks_give(&blocks, p, 8192);
+    assert_int_equal(blocks.idle_bytes, 0);
+    assert_int_equal(nm__blocks_idle_bytes(&blocks), 8192);
+    assert_ok(nm__blocks_take(&blocks, 8192, &q));
+    assert_ptr_equal(p, q);
+    nm__blocks_give(&blocks, q, 8192);
+    /* whoever is short of memory gets it all the same */
+    books.limit = books.committed;
+    assert_ok(nm__blocks_take(&blocks, 4096, &q));
+    nm__blocks_give(&blocks, q, 4096);
+    books.limit = (size_t)1 << 30;
+    (void)nm__blocks_trim(&blocks, SIZE_MAX);
+    assert_int_equal(books.committed, 0);
+    close_store();
+}
+
+static void what_lies_idle_for_a_period_goes(void **state) {
+    (void)state;
+    open_store((size_t)64 << 20);
+    void *p[8];
+    for (int i = 0; i < 8; i++) assert_ok(nm__blocks_take(&blocks, 64 << 10, &p[i]));
+    for (int i = 0; i < 8; i++) nm__blocks_give(&blocks, p[i], 64 << 10);
+    size_t all = nm__blocks_idle_bytes(&blocks);
+    bool due;
+    uint64_t wait = nm__blocks_decay(&blocks, &due);
+    assert_false(due);
+    assert_in_range(wait, 1, NM__DECAY_MS);
+    os_counter_pass_ms(NM__DECAY_MS);
+    (void)nm__blocks_decay(&blocks, &due); /* from now on it counts what is needed */
+    assert_true(due);
+    assert_int_equal(nm__blocks_idle_bytes(&blocks), all);
+    for (int i = 0; i < 3; i++) assert_ok(nm__blocks_take(&blocks, 64 << 10, &p[i]));
+    for (int i = 0; i < 3; i++) nm__blocks_give(&blocks, p[i], 64 << 10);
+    os_counter_pass_ms(NM__DECAY_MS);
+    (void)nm__blocks_decay(&blocks, &due);
+    assert_int_equal(nm__blocks_idle_bytes(&blocks), 3 * (64 << 10)); /* three were in use */
+    wait = 0;
+    for (int i = 0; i < 3 && wait != UINT64_MAX; i++) {
+        os_counter_pass_ms(NM__DECAY_MS);
+        wait = nm__blocks_decay(&blocks, &due);
+    }
+    assert_int_equal(wait, UINT64_MAX);
+    assert_int_equal(books.committed, 0);
+    close_store();
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_slab_hands_out_each_piece_once_and_joins_them_again),
@@ -250,6 +356,11 @@ int main(void) {
         cmocka_unit_test(a_refused_system_call_changes_nothing),
         cmocka_unit_test(a_block_that_the_system_will_not_take_back_stays_charged),
         cmocka_unit_test(random_takes_and_gives_keep_the_books_right),
+        cmocka_unit_test(random_takes_and_gives_keep_the_books_right_in_huge_pages),
+        cmocka_unit_test(a_slab_in_huge_pages_is_charged_once_and_goes_back_whole),
+        cmocka_unit_test(where_a_whole_slab_does_not_fit_a_block_does),
+        cmocka_unit_test(a_block_in_front_is_taken_again_by_its_thread),
+        cmocka_unit_test(what_lies_idle_for_a_period_goes),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
