@@ -7,7 +7,6 @@
 /* ---- life -------------------------------------------------------------------------------------------------------- */
 
 static void give_all(nm__arena *a) {
-    if (a->block != NULL) __builtin_prefetch(a->block);
     nm__arena_run_deferred(a, 0);
     if (a->watch != NULL) nm__arena_log_rewind(a, 0);
     while (a->large != NULL) nm__arena_pop_large(a);

@@ -246,20 +246,6 @@ static void end_report(nm__leaks *leaks, nm_leak_report *out, size_t out_bytes) 
     nm__struct_write(out, out_bytes, &leaks->report, sizeof leaks->report);
 }
 
-/* A scope that was not touched for long is in no cache any more: its lines, its newest holder's and its neighbours' are
- * fetched side by side instead of one after the other. */
-static void fetch_record(const void *record) {
-    for (size_t at = 0; at < NM__RECORD_BYTES; at += 64) __builtin_prefetch((const unsigned char *)record + at, 1);
-    __builtin_prefetch((const void *)nm__round_down((uintptr_t)record, NM__BLOCK_MIN_BYTES), 1);
-}
-
-static void fetch(const nm_scope *s) {
-    fetch_record(s);
-    if (s->holders != NULL) fetch_record(s->holders);
-    if (s->previous_sibling != NULL) __builtin_prefetch(&s->previous_sibling->next_sibling, 1);
-    if (s->next_sibling != NULL) __builtin_prefetch(&s->next_sibling->previous_sibling, 1);
-}
-
 size_t nm_scope_close_at(nm_scope *scope, nm_leak_report *report, size_t report_bytes, const char *site) {
     nm__leaks leaks;
     if (scope == NULL) {
@@ -275,7 +261,6 @@ size_t nm_scope_close_at(nm_scope *scope, nm_leak_report *report, size_t report_
         nm__ready_give(scope, used);
         return 0;
     }
-    fetch(scope);
     begin_report(&leaks, scope);
     nm__root *stays = scope->parent != NULL ? scope->root : NULL;
     /* Down to the deepest open child, then up again: no recursion, a tree may be deep. */
