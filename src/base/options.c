@@ -28,7 +28,6 @@ void nm__struct_write(void *out, size_t out_bytes, const void *own, size_t own_b
 }
 
 void nm__name_copy(char out[NM_NAME_BYTES], const char *name) {
-    /* names are short and copied for each request: a loop is cheaper here than two calls */
-    memset(out, 0, NM_NAME_BYTES);
-    for (size_t i = 0; name != NULL && i < NM_NAME_BYTES - 1 && name[i] != 0; i++) out[i] = name[i];
+    strncpy(out, name != NULL ? name : "", NM_NAME_BYTES - 1); /* fills up with zeros */
+    out[NM_NAME_BYTES - 1] = 0;
 }
