@@ -46,7 +46,8 @@ static inline nm_arena_options nm_arena_options_init(void) {
     return o;
 }
 
-/* Opens an arena in `scope`. It takes no block before its first allocation; its header, 256 bytes, is charged at once.
+/* Opens an arena in `scope`. It takes no block before its first allocation; its header, 256 bytes, is charged at once. The first
+ * arena of a request or task scope lies in the scope's own block and is granted what that has left.
  * *out lives until nm_arena_close or the scope's close, and is NULL unless NM_OK.
  * Where its scope is watched (nm_scope_options.debug, .sample_bytes), it takes more: see there.
  * NM_EINVAL: an option out of range. NM_ETOOLARGE: a contiguous capacity that no machine has. NM_EBUDGET, NM_ENOMEM: no room

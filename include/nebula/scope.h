@@ -69,14 +69,14 @@ typedef struct nm_scope_options {
                                     counted, not charged twice; 0 = no limit */
     nm_pressure_fn *on_pressure; /* NULL = none */
     void *context;               /* given to on_pressure */
-    size_t credit_bytes; /* of a process or service scope: bytes that each thread takes from the ancestors ahead of
-                                    need, so that their counters stay quiet; granted, and recalled before any refusal.
-                                    0 = none. Idle request scopes are kept as credit in any case */
-    unsigned debug;      /* nm_debug_flags, for this scope and what is opened below it; 0 = as the parent */
-    bool huge_pages;     /* of a root of at least 64 MiB: takes memory for blocks from the system in pieces of 2 MiB and
-                                    huge pages, where it has them. They go back only as a whole */
-    size_t sample_bytes; /* count one arena allocation by its site for each so many bytes, rounded up to a power of two;
-                                    0 = as the parent */
+    size_t credit_bytes;         /* of a process or service scope below the root: bytes that each thread takes from the
+                                    ancestors ahead of need, so that their counters stay quiet; granted, and recalled
+                                    before any refusal. 0 = none. Idle request scopes are kept as credit in any case */
+    unsigned debug;              /* nm_debug_flags, for this scope and what is opened below it; 0 = as the parent */
+    bool huge_pages;             /* of a root of at least 64 MiB: takes memory for blocks from the system in pieces of
+                                    2 MiB and huge pages, where it has them. They go back only as a whole */
+    size_t sample_bytes;         /* count one arena allocation by its site for each so many bytes, rounded up to a power
+                                    of two; 0 = as the parent */
 } nm_scope_options;
 
 /* The smallest hard limit that a root takes. */
@@ -91,10 +91,13 @@ static inline nm_scope_options nm_scope_options_init(void) {
 }
 
 /* Opens a scope under `parent`, or a new root (a memory manager of its own) where parent is NULL. *out is the caller's
- * to close, and NULL unless NM_OK. The scope's header, 256 bytes, is charged to the parent.
+ * to close, and NULL unless NM_OK. The scope's header, 256 bytes, is charged to the parent; a request
+ * or task scope has one block of 4 to 64 KiB for itself, an arena and that arena's first bytes where its limits allow, charged
+ * to the nearest process or service scope above and left ready there when it closes.
  * NM_EINVAL: an option out of range. NM_EBUDGET: an ancestor's hard limit. NM_ENOMEM, NM_ESYSTEM: the system refused, or
  * does not tell what NM_BYTES_AUTO is.
- * Any thread, if the parent is shared; else the parent's. Cost: a root some system calls, others O(depth). */
+ * Any thread, if the parent is shared; else the parent's. Cost: a root some system calls, a request or task scope whose
+ * thread has a block ready O(1) with no lock and nothing shared, others O(depth). */
 NM_API NM_NODISCARD nm_status nm_scope_open(nm_scope **out, nm_scope *parent, const nm_scope_options *options);
 NM_API NM_NODISCARD nm_status nm_scope_open_at(nm_scope **out, nm_scope *parent, const nm_scope_options *options,
                                                const char *site);
