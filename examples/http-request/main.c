@@ -71,13 +71,28 @@ static int parse(int argc, char **argv, options *o) {
     return ok ? -1 : EXIT_USAGE;
 }
 
+/* The earlier of what the server waits for and the next time that idle memory has decayed; -1: neither. */
+static int timeout_ms(http *h, nm_scope *root) {
+    int server_ms = http_timeout_ms(h);
+    uint64_t idle_ns = nm_scope_maintain(root);
+    if (idle_ns == UINT64_MAX) return server_ms;
+    int idle_ms = (int)(idle_ns / 1000000u) + 1; /* a period at most */
+    return server_ms >= 0 && server_ms < idle_ms ? server_ms : idle_ms;
+}
+
 /* Until a signal comes. 0: one came. */
-static int serve(http *h, int signal_fd) {
+static int serve(http *h, nm_scope *root, int signal_fd) {
+    int pressure_fd = nm_scope_pressure_fd(root); /* -1: the system has none, and poll passes it over */
     for (;;) {
-        struct pollfd fds[2] = {{.fd = signal_fd, .events = POLLIN}, {.fd = http_poll_fd(h), .events = POLLIN}};
-        if (poll(fds, 2, http_timeout_ms(h)) < 0 && errno != EINTR) return errno;
+        struct pollfd fds[3] = {{.fd = signal_fd, .events = POLLIN},
+                                {.fd = http_poll_fd(h), .events = POLLIN},
+                                {.fd = pressure_fd, .events = POLLPRI}};
+        if (poll(fds, 3, timeout_ms(h, root)) < 0 && errno != EINTR) return errno;
         if (fds[0].revents != 0) return 0;
         if (http_poll_fd(h) >= 0) http_run(h);
+        /* the machine is short, whatever our own budget says: give it what lies idle */
+        if ((fds[2].revents & POLLPRI) != 0) (void)nm_scope_reclaim(root, (size_t)4 << 20);
+        if ((fds[2].revents & POLLERR) != 0) pressure_fd = -1;
     }
 }
 
@@ -113,7 +128,7 @@ int main(int argc, char **argv) {
     printf("http-request: http://127.0.0.1:%u\n", (unsigned)http_port(h));
     fflush(stdout);
 
-    status = serve(h, signal_fd);
+    status = serve(h, s.root, signal_fd);
     http_close(h);
     close(signal_fd);
     size_t requests = atomic_load_explicit(&s.request_count, memory_order_relaxed);

@@ -27,6 +27,14 @@ static size_t quiet_room(const nm_scope *s) {
     return granted < limit ? limit - granted : 0;
 }
 
+/* What is granted at a time of a limited budget: the arena is not the only one who may want it. */
+#define STEP_SHARE       8
+#define STEP_LEAST_BYTES ((size_t)2 << 10)
+static size_t step_of(const nm_scope *s) {
+    size_t hard = nm_atomic_load(&s->hard, NM_RELAXED);
+    return hard == NM__UNLIMITED ? NM__UNLIMITED : nm__max(hard / STEP_SHARE, STEP_LEAST_BYTES);
+}
+
 bool nm__place_take(nm_scope *scope, size_t min_bytes, void **record, nm__block *block) {
     if (scope->block_order == 0 || nm_atomic_load(&scope->placed, NM_RELAXED) != 0) return false;
     if (NM_UNLIKELY((scope->debug | scope->sample_log2) != 0))
@@ -36,7 +44,7 @@ bool nm__place_take(nm_scope *scope, size_t min_bytes, void **record, nm__block 
     if (NM_UNLIKELY(nm_atomic_load(&scope->root->rare, NM_RELAXED) != 0)) return false;
     size_t all = ((size_t)1 << scope->block_order) - BLOCK_OFFSET, room = quiet_room(scope);
     if (room < NM__RECORD_BYTES + min_bytes) return false;
-    size_t granted = nm__min(nm__round_down(room - NM__RECORD_BYTES, NM_ALIGN), all);
+    size_t granted = nm__round_down(nm__min(nm__min(room - NM__RECORD_BYTES, step_of(scope)), all), NM_ALIGN);
     if (!nm__charge_own(scope, NM__RECORD_BYTES + granted)) return false;
     add_placed(scope, NM__RECORD_BYTES + granted);
     *record = (unsigned char *)scope + NM__PLACE_OFFSET;
@@ -55,7 +63,8 @@ static nm_status extend_away(nm_scope *owner, nm__block *block, size_t min_bytes
 nm_status nm__place_extend(nm_scope *owner, nm__block *block, size_t min_bytes) {
     nm_scope *s = scope_of(block->base);
     if (NM_UNLIKELY(is_away(s))) return extend_away(owner, block, min_bytes);
-    size_t rest = block->bytes - block->granted, more = nm__min(rest, nm__max(quiet_room(s), min_bytes));
+    size_t rest = block->bytes - block->granted, step = nm__max(step_of(s), block->granted);
+    size_t more = nm__min(rest, nm__max(nm__min(quiet_room(s), step), min_bytes));
     more = nm__max(nm__round_down(more, NM_ALIGN), min_bytes);
     nm_status st = nm__grant_own(s, more);
     if (st == NM_EBUDGET && more > min_bytes) st = nm__grant_own(s, more = min_bytes);

@@ -3,6 +3,8 @@
 
 /* Blocks and credit that lie ready are each at most a sixteenth of the nearest hard limit: together an eighth. */
 #define READY_SHARE 16
+/* Nor larger than this part of a limit between the base and the request, its own included. */
+#define BETWEEN_SHARE 8
 /* Credit takes at most this part of the room that is left. */
 #define CREDIT_ROOM_SHARE 8
 /* No request block is larger than this part of it. */
@@ -157,11 +159,20 @@ static void give_up(nm__ready *ready, nm_scope *s) {
     pthread_mutex_unlock(&root->tree);
 }
 
+/* A request's block is charged as a whole to the scopes between it and the base: to none that has no room for a few of them. */
+static bool is_too_large(const nm_scope *parent, const nm_scope *base, const nm__ready *ready) {
+    size_t bytes = ready != NULL ? nm_atomic_load(&ready->block_bytes, NM_RELAXED) : NM__READY_BYTES_LEAST;
+    while (parent != base && nm_atomic_load(&parent->hard, NM_RELAXED) / BETWEEN_SHARE >= bytes)
+        parent = parent->parent;
+    return parent != base;
+}
+
 nm_scope *nm__ready_take(nm_scope *parent) {
     nm_scope *base = base_of(parent), *s = NULL;
     if (NM_UNLIKELY(nm_atomic_load(&base->root->rare, NM_RELAXED) != 0)) return NULL;
     /* acquire: pairs with the release in make_ready */
     nm__ready *ready = nm_atomic_load(&base->ready, NM_ACQUIRE);
+    if (parent != base && is_too_large(parent, base, ready)) return NULL;
     nm__line *line = ready != NULL ? my_line(ready, nm__thread_stripe()) : NULL;
     if (NM_LIKELY(line != NULL)) s = take_slot(line);
     if (NM_UNLIKELY(s == NULL)) {
@@ -185,8 +196,8 @@ nm_scope *nm__ready_take(nm_scope *parent) {
 static void learn(nm__ready *ready, const nm_scope *s) {
     size_t peak = NM__RECORD_BYTES + nm_atomic_load(&s->peak, NM_RELAXED);
     if (NM_LIKELY(peak <= block_bytes(s))) return;
-    size_t wanted =
-        fitting_block(ready->base, nm__min(nm__block_bytes(nm__min(peak, NM__READY_BYTES_MOST)), NM__READY_BYTES_MOST));
+    size_t wanted = fitting_block(ready->base, nm__block_bytes(nm__min(peak, NM__READY_BYTES_MOST)));
+    for (size_t most = nm__limit(s) / BETWEEN_SHARE; wanted > most;) wanted /= 2;
     if (wanted <= nm_atomic_load(&ready->block_bytes, NM_RELAXED)) return;
     nm_atomic_store(&ready->block_bytes, wanted, NM_RELAXED);
     set_keep(ready);

@@ -309,6 +309,42 @@ static void smaller_limits_leave_less_ready(void **state) {
     assert_in_range(stats_of(service).credit_bytes, 0, 200 * KIB / 8);
 }
 
+/* Found by an HTTP service: after a large request the next ones had the whole of their budget granted to the arena. */
+static void an_arena_s_block_leaves_room_for_what_else_the_request_opens(void **state) {
+    (void)state;
+    for (int i = 0; i < 3; i++) {
+        nm_scope *s = request_below(service, 0, 0);
+        for (int k = 0; k < 60; k++) assert_non_null(nm_arena_alloc(arena_in(s), 1000)); /* large blocks from now on */
+        nm_scope_close(s, NULL);
+    }
+    nm_scope *s = request_below(service, 0, 64 * KIB), *child;
+    nm_arena *a = arena_in(s);
+    assert_non_null(nm_arena_alloc(a, 100));
+    nm_pool *pool;
+    assert_ok(nm_scope_open(&child, s, NULL));
+    assert_ok(nm_pool_open(&pool, child, NM_POOL_OPTIONS(.chunk_bytes = 4096)));
+    nm_lease lease = nm_pool_lease(pool);
+    assert_true(nm_lease_ok(lease));
+    nm_lease_release(&lease);
+    assert_int_equal(stats_of(s).refused_count, 0);
+    nm_scope_close(s, NULL);
+}
+
+static void a_session_with_a_small_budget_is_not_charged_large_blocks(void **state) {
+    (void)state;
+    for (int i = 0; i < 2; i++) {
+        nm_scope *s = request_below(service, 0, 0);
+        assert_non_null(nm_arena_alloc(arena_in(s), 30 * KIB));
+        nm_scope_close(s, NULL);
+    }
+    nm_scope *session, *open[10];
+    assert_ok(nm_scope_open(&session, service, NM_SCOPE_OPTIONS(.kind = NM_SCOPE_SESSION, .hard_bytes = 128 * KIB)));
+    for (int i = 0; i < 10; i++) open[i] = request_below(session, 0, 0);
+    assert_in_range(stats_of(session).granted_bytes, 0, 100 * KIB);
+    for (int i = 0; i < 10; i++) nm_scope_close(open[i], NULL);
+    nm_scope_close(session, NULL);
+}
+
 static void a_grant_is_refused_on_demand_though_blocks_lie_ready(void **state) {
     (void)state;
     nm_scope *s;
@@ -542,6 +578,8 @@ int main(void) {
         T(what_lies_ready_is_given_up_before_a_refusal),
         T(never_more_than_an_eighth_of_the_limit_lies_ready),
         T(smaller_limits_leave_less_ready),
+        T(an_arena_s_block_leaves_room_for_what_else_the_request_opens),
+        T(a_session_with_a_small_budget_is_not_charged_large_blocks),
         T(a_grant_is_refused_on_demand_though_blocks_lie_ready),
         T(a_refused_system_call_leaves_requests_without_a_block),
         T(credit_keeps_the_ancestors_quiet),
