@@ -3,7 +3,7 @@
 
 /* Blocks and credit that lie ready are each at most a sixteenth of the nearest hard limit: together an eighth. */
 #define READY_SHARE 16
-/* Nor larger than this part of a limit between the base and the request, its own included. */
+/* Nor larger than this part of a limit between the base and the request. */
 #define BETWEEN_SHARE 8
 /* Credit takes at most this part of the room that is left. */
 #define CREDIT_ROOM_SHARE 8
@@ -197,7 +197,8 @@ static void learn(nm__ready *ready, const nm_scope *s) {
     size_t peak = NM__RECORD_BYTES + nm_atomic_load(&s->peak, NM_RELAXED);
     if (NM_LIKELY(peak <= block_bytes(s))) return;
     size_t wanted = fitting_block(ready->base, nm__block_bytes(nm__min(peak, NM__READY_BYTES_MOST)));
-    for (size_t most = nm__limit(s) / BETWEEN_SHARE; wanted > most;) wanted /= 2;
+    size_t most = nm__min(nm__limit(s->parent) / BETWEEN_SHARE, nm_atomic_load(&s->hard, NM_RELAXED) / 2);
+    while (wanted > most) wanted /= 2;
     if (wanted <= nm_atomic_load(&ready->block_bytes, NM_RELAXED)) return;
     nm_atomic_store(&ready->block_bytes, wanted, NM_RELAXED);
     set_keep(ready);
