@@ -227,7 +227,7 @@ done
 "$program" --help >"$dir/out" 2>"$dir/err" || fail "--help"
 grep -q -- '--request-bytes N' "$dir/out" || fail "--help names the options"
 start
-"$program" --port "$port" >"$dir/out2" 2>"$dir/err2"
+timeout 60 "$program" --port "$port" >"$dir/out2" 2>"$dir/err2"
 [ $? -eq 1 ] || fail "a port that is taken: exit status 1 wanted"
 grep -q '^http-request: http: ' "$dir/err2" || fail "a port that is taken: what and why"
 stop TERM 0

@@ -10,7 +10,9 @@ uint64_t nm_scope_maintain(nm_scope *root) {
         any = nm__ready_decay(all);
         wait_ms = nm__blocks_decay(&all->blocks, &due); /* what no longer lies ready is idle now */
     } else {
+        pthread_mutex_lock(&all->tree);
         any = all->readies != NULL;
+        pthread_mutex_unlock(&all->tree);
     }
     if (wait_ms == UINT64_MAX && any) wait_ms = NM__DECAY_MS;
     return wait_ms == UINT64_MAX ? UINT64_MAX : wait_ms * 1000000u;
