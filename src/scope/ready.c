@@ -3,12 +3,12 @@
 
 /* Blocks and credit that lie ready are each at most a sixteenth of the nearest hard limit: together an eighth. */
 #define READY_SHARE 16
-/* Nor larger than this part of a limit between the base and the request. */
+/* No request block is larger than this part of it, */
+#define READY_BLOCK_SHARE 64
+/* nor than this part of a limit between the base and the request. */
 #define BETWEEN_SHARE 8
 /* Credit takes at most this part of the room that is left. */
 #define CREDIT_ROOM_SHARE 8
-/* No request block is larger than this part of it. */
-#define READY_BLOCK_SHARE 64
 
 static size_t block_bytes(const nm_scope *s) { return (size_t)1 << s->block_order; }
 
@@ -135,7 +135,7 @@ static size_t drop(nm__ready *ready, nm_scope *s) {
 static nm_scope *take_slot(nm__line *line) {
     for (unsigned i = 0; i < NM__READY_SLOTS; i++) {
         if (nm_atomic_load(&line->slot[i], NM_RELAXED) == NULL) continue;
-        /* acquire: pairs with the release in nm__ready_give; what the last owner left in the block is seen */
+        /* acquire: pairs with the release in put_slot; what the last owner left in the block is seen */
         nm_scope *s = nm_atomic_exchange(&line->slot[i], NULL, NM_ACQUIRE);
         if (s != NULL) return s;
     }
@@ -145,6 +145,7 @@ static nm_scope *take_slot(nm__line *line) {
 static bool put_slot(nm__line *line, unsigned slots, nm_scope *s) {
     for (unsigned i = 0; i < slots; i++) {
         nm_scope *none = NULL;
+        /* release: pairs with the acquire in take_slot */
         if (nm_atomic_load(&line->slot[i], NM_RELAXED) == NULL &&
             nm_atomic_cas(&line->slot[i], &none, s, NM_RELEASE, NM_RELAXED))
             return true;
