@@ -261,6 +261,36 @@ NM_API size_t nm_scope_malloc_size(const void *p);
  * without reclaim; 0 switches it off. Any thread. */
 NM_API void nm_scope_fail_after(nm_scope *scope, uint64_t n);
 
+/* ---- descriptors ---------------------------------------------------------------------------------------------------
+ * Private; here because leases are taken and released inline. Slots belong to the root and are never used for anything
+ * else while it lives, so that a handle which comes late is recognised; see src/scope/slot.h and src/pool/README.md. */
+
+/* What stands in own_mark and far_mark when that generation was released: odd, so never 0. */
+static inline uint32_t nm__generation_mark(uint64_t generation) { return (uint32_t)generation + 1; }
+
+/* Two halves that are written together, and read together where both are of interest. */
+typedef union nm__halves {
+    uint64_t both;
+    uint32_t half[2];
+} nm__halves;
+
+struct nm__slot {
+    uint64_t generation; /* of the last lease, even; of a pin: odd while it is out */
+    uint64_t claim;      /* the generation that a thread other than its leaser is ending; + 1: decided */
+    void *owner;         /* of a lease: the magazine that it was taken from; the cache's shard */
+    void *data;          /* the buffer; the entry */
+    const char *leased_at, *released_at; /* sites, for reports */
+    nm__halves begun;                    /* own_mark, stamp */
+    nm__halves rare;                     /* far_mark, link: 0 in the most common case */
+};
+#define nm__own_mark begun.half[0] /* released, and looked at by whoever may end it */
+#define nm__stamp    begun.half[1] /* when it was leased: coarse time; lowest byte: kind of slot */
+#define nm__far_mark rare.half[0]  /* released by another than the leaser, which has not been looked at yet */
+#define nm__link     rare.half[1]  /* while out: holders, if it is shared; while free: the next in a list */
+#if __BYTE_ORDER__ != __ORDER_LITTLE_ENDIAN__
+#error "the first half must be the lower one"
+#endif
+
 #ifdef __cplusplus
 }
 #endif

@@ -52,6 +52,27 @@ size_t nm_cache_charge(const nm_cache_options *options, size_t key_len, size_t v
 static size_t used(const nm__holder *holder) { return nm_cache_used((const nm_cache *)(const void *)holder); }
 static void force_close(nm__holder *holder, nm__leaks *leaks, const char *site);
 
+/* ---- fork: the child has a copy; what other threads had pinned stays so ---- */
+
+static nm_cache *cache_of(nm__member *member) {
+    return (nm_cache *)(void *)((unsigned char *)member - offsetof(nm_cache, member));
+}
+
+static void before_fork(nm__member *member) {
+    nm_cache *cache = cache_of(member);
+    pthread_mutex_lock(&cache->resize_lock);
+    for (unsigned i = 0; i < cache->shard_count; i++) pthread_mutex_lock(&cache->shards[i].lock);
+}
+
+static void after_fork(nm__member *member, bool in_child) {
+    (void)in_child;
+    nm_cache *cache = cache_of(member);
+    for (unsigned i = cache->shard_count; i-- > 0;) pthread_mutex_unlock(&cache->shards[i].lock);
+    pthread_mutex_unlock(&cache->resize_lock);
+}
+
+static const nm__member_class member_class = {.before_fork = before_fork, .after_fork = after_fork};
+
 static const nm__holder_class cache_class = {
     .part = "cache", .reclaim = nm__cache_reclaim, .close = force_close, .used = used};
 
@@ -178,6 +199,7 @@ nm_status nm_cache_open_at(nm_cache **out, nm_scope *scope, const nm_cache_optio
         cache->shards[i].unsettled = false;
         nm__shard_share(&cache->shards[i]);
     }
+    nm__process_join(&cache->member, &member_class);
     nm__holder_add(scope, &cache->holder, cache->elastic ? NM__RECLAIM_CACHE : NM__RECLAIM_NEVER);
     nm__settle(scope, &cache->holder);
     *out = cache;
@@ -211,6 +233,7 @@ void nm_cache_clear(nm_cache *cache) {
 }
 
 static void close_all(nm_cache *cache) {
+    nm__process_leave(&cache->member);
     for (unsigned i = 0; i < cache->shard_count; i++) nm__cache_empty(&cache->shards[i], NM_EVICT_CLOSED);
     dismantle(cache);
 }

@@ -11,6 +11,7 @@
 #include <string.h>
 
 #include "base/hash.h"
+#include "base/process.h"
 #include "cache/heap.h"
 #include "cache/index.h"
 #include "cache/policy.h"
@@ -27,8 +28,8 @@ struct nm__shard {
     nm__index index;
     NM_ATOMIC(size_t) used_bytes; /* written under the lock, read without */
     NM_ATOMIC(size_t) entry_count;
-    nm__slot *free_slot;  /* of pins; the next in slot->next */
-    nm__slot *slot_pages; /* the first slot of each page; the next page's in its word */
+    nm__slot *free_slot;  /* of pins; the next in slot->nm__link */
+    nm__slot *slot_pages; /* the first slot of each page; the next page's in its claim */
     size_t slot_page_count;
     size_t pin_count; /* pins and reservations out */
     size_t pinned_bytes;
@@ -71,6 +72,7 @@ struct nm_cache {
     bool elastic;
     char name[NM_NAME_BYTES];
     pthread_mutex_t resize_lock;
+    nm__member member;
     NM_ATOMIC(uint64_t) resize_count;                                /* written under the lock */
     NM_ATOMIC(bool) closing;                                         /* callbacks of the close find it closed */
     NM_ATOMIC(size_t) budget_bytes __attribute__((__aligned__(64))); /* what is promised: granted is never above it */
@@ -192,7 +194,7 @@ size_t nm__slot_pages_trim(nm__shard *shard); /* all but one, if no pin is out; 
 /* Makes sure that a slot is free; may drop the lock. */
 bool nm__slot_ready(nm__shard *shard, nm__doomed *doomed);
 /* Takes a free slot for a chunk that is counted as pinned from now on; fills in slot and generation of *out. */
-void nm__slot_lease(nm__shard *shard, uint32_t offset, const nm__slot_class *class, const char *site, nm_entry *out);
+void nm__slot_lease(nm__shard *shard, uint32_t offset, nm__slot_kind kind, const char *site, nm_entry *out);
 /* The slot, which is no longer out, gives up its pin. */
 void nm__slot_return(nm__shard *shard, nm__slot *slot, nm__doomed *doomed);
 /* Takes the slot out of that generation; false: it was not out. */

@@ -27,7 +27,7 @@ static bool get(nm_cache *cache, const void *key, size_t key_len, nm_entry *out,
         shard->hits++;
         *weight = nm__entry_weight(nm__heap_at(&shard->heap, at));
         nm__entry_describe(shard, at, out);
-        nm__slot_lease(shard, at, &nm__pin_class, site, out);
+        nm__slot_lease(shard, at, NM__SLOT_PIN, site, out);
     } else {
         shard->misses++;
     }

@@ -4,20 +4,23 @@
 
 static void list_slot(nm__shard *shard, nm__slot *slot) {
     /* relaxed: the lists of free slots are only touched under the shard's lock */
-    nm_atomic_store(&slot->next, shard->free_slot != NULL ? shard->free_slot->number : NM__SLOT_NONE, NM_RELAXED);
+    nm_atomic_store(&slot->nm__link, shard->free_slot != NULL ? nm__slot_number(shard->free_slot) : NM__SLOT_NONE,
+                    NM_RELAXED);
     shard->free_slot = slot;
 }
 
 nm_status nm__slot_page_take(nm__shard *shard, bool quiet) {
     nm_cache *cache = shard->cache;
     nm__slot *page;
+    nm__slot_class_set(NM__SLOT_PIN, &nm__pin_class);
+    nm__slot_class_set(NM__SLOT_RESERVATION, &nm__reservation_class);
     if (!nm__account_take(cache, NM__PAGE_BYTES)) return NM_ECAPACITY;
     nm_status status = nm__slots_take(cache->scope, quiet, &page);
     if (status != NM_OK) {
         nm__account_give(cache, NM__PAGE_BYTES);
         return status;
     }
-    page->word = (uint64_t)(uintptr_t)shard->slot_pages;
+    page->claim = (uint64_t)(uintptr_t)shard->slot_pages;
     shard->slot_pages = page;
     shard->slot_page_count++;
     shard->unsettled = true;
@@ -25,7 +28,7 @@ nm_status nm__slot_page_take(nm__shard *shard, bool quiet) {
     return NM_OK;
 }
 
-static nm__slot *next_page(const nm__slot *page) { return (nm__slot *)(uintptr_t)page->word; }
+static nm__slot *next_page(const nm__slot *page) { return (nm__slot *)(uintptr_t)page->claim; }
 
 static void give_pages(nm__shard *shard, nm__slot *page) {
     while (page != NULL) {
@@ -43,7 +46,7 @@ size_t nm__slot_pages_trim(nm__shard *shard) {
     if (shard->pin_count != 0 || shard->slot_page_count <= 1) return 0;
     nm__slot *page = shard->slot_pages;
     give_pages(shard, next_page(page));
-    page->word = 0;
+    page->claim = 0;
     shard->free_slot = NULL;
     for (unsigned i = NM__SLOTS_PER_PAGE; i-- > 0;) list_slot(shard, &page[i]);
     return shard->given_bytes - start;
@@ -80,10 +83,10 @@ void nm__entry_describe(const nm__shard *shard, uint32_t offset, nm_entry *out) 
     }
 }
 
-void nm__slot_lease(nm__shard *shard, uint32_t offset, const nm__slot_class *class, const char *site, nm_entry *out) {
+void nm__slot_lease(nm__shard *shard, uint32_t offset, nm__slot_kind kind, const char *site, nm_entry *out) {
     nm__entry *e = nm__heap_at(&shard->heap, offset);
     nm__slot *slot = shard->free_slot;
-    uint32_t next = nm_atomic_load(&slot->next, NM_RELAXED);
+    uint32_t next = nm_atomic_load(&slot->nm__link, NM_RELAXED);
     shard->free_slot = next != NM__SLOT_NONE ? nm__slot_at(shard->cache->scope, next) : NULL;
     if ((e->node.state & NM__PINS) == 0) {
         if (!(e->node.state & NM__RESERVED)) nm__segments_pin(&shard->segments, offset);
@@ -94,7 +97,7 @@ void nm__slot_lease(nm__shard *shard, uint32_t offset, const nm__slot_class *cla
     shard->pin_count++;
     slot->owner = shard;
     slot->data = e;
-    nm_atomic_store(&slot->class, class, NM_RELAXED); /* published by the generation */
+    nm_atomic_store(&slot->nm__stamp, (uint32_t)kind, NM_RELAXED); /* published by the generation */
     nm_atomic_store(&slot->leased_at, site, NM_RELAXED);
     uint64_t generation = nm_atomic_load(&slot->generation, NM_RELAXED) + 1;
     /* release: pairs with the acquire in nm__slot_end; whoever ends this life sees owner and data */
@@ -146,7 +149,7 @@ void nm__slots_end_all(nm__shard *shard, nm__leaks *leaks, const char *site) {
             nm__doomed doomed = {0};
             uint64_t generation = nm_atomic_load(&slot->generation, NM_ACQUIRE); /* pairs with nm__slot_lease */
             if ((generation & 1) == 0) continue;
-            class = nm_atomic_load(&slot->class, NM_RELAXED);
+            class = nm__slot_class_of(slot);
             nm__leaks_note(leaks, class->leak, shard->cache->name, 1, class->bytes(slot),
                            nm_atomic_load(&slot->leased_at, NM_RELAXED));
             if (!nm__slot_end(slot, generation, site)) continue;
@@ -175,10 +178,18 @@ static const char *name_of(const nm__slot *slot) { return ((const nm__shard *)sl
 
 static size_t bytes_of(const nm__slot *slot) { return nm__entry_weight(slot->data); }
 
+static bool is_out(const nm__slot *slot, uint64_t generation) {
+    return (generation & 1) != 0 && nm_atomic_load(&slot->generation, NM_ACQUIRE) == generation;
+}
+
 const nm__slot_class nm__pin_class = {
-    .part = "cache", .leak = NM_LEAK_PIN, .release = give_back, .name = name_of, .bytes = bytes_of};
-const nm__slot_class nm__reservation_class = {
-    .part = "cache", .leak = NM_LEAK_RESERVATION, .release = give_back, .name = name_of, .bytes = bytes_of};
+    .part = "cache", .leak = NM_LEAK_PIN, .release = give_back, .out = is_out, .name = name_of, .bytes = bytes_of};
+const nm__slot_class nm__reservation_class = {.part = "cache",
+                                              .leak = NM_LEAK_RESERVATION,
+                                              .release = give_back,
+                                              .out = is_out,
+                                              .name = name_of,
+                                              .bytes = bytes_of};
 
 void(nm_entry_release)(nm_entry *entry) { nm_entry_release_at(entry, "?"); }
 

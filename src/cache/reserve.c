@@ -26,7 +26,7 @@ static nm_status reserve(nm_cache *cache, const void *key, size_t key_len, size_
         e->node.state = NM__RESERVED;
         if (more) *nm__entry_more_of(e) = (nm__entry_more){.expires_ms = NM_TTL_NEVER};
         nm__entry_describe(shard, at, out);
-        nm__slot_lease(shard, at, &nm__reservation_class, site, out);
+        nm__slot_lease(shard, at, NM__SLOT_RESERVATION, site, out);
     } else {
         shard->rejections++;
     }
@@ -145,7 +145,7 @@ nm_status nm_cache_commit_at(nm_entry *entry, const nm_put_options *options, con
         nm__slot_misuse(slot, "reservation committed or aborted before", entry->value, site);
         return NM_ESTALE;
     }
-    if (nm_atomic_load(&slot->class, NM_RELAXED) != &nm__reservation_class) {
+    if (nm__slot_class_of(slot) != &nm__reservation_class) {
         nm__slot_misuse(slot, "commit of an entry that is no reservation", entry->value, site);
         return NM_ESTALE;
     }
@@ -167,7 +167,7 @@ void(nm_cache_abort)(nm_entry *entry) { nm_cache_abort_at(entry, "?"); }
 
 void nm_cache_abort_at(nm_entry *entry, const char *site) {
     if (entry == NULL || entry->slot == NULL) return;
-    if (nm_atomic_load(&entry->slot->class, NM_RELAXED) != &nm__reservation_class) {
+    if (nm__slot_class_of(entry->slot) != &nm__reservation_class) {
         nm__slot_misuse(entry->slot, "abort of an entry that is no reservation", entry->value, site);
         return;
     }

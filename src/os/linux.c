@@ -1,8 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/futex.h>
+#include <linux/membarrier.h>
+#include <sched.h>
+#include <sys/eventfd.h>
 #include <sys/mman.h>
 #include <sys/random.h>
+#include <sys/syscall.h>
 #include <sys/sysinfo.h>
 #include <time.h>
 #include <unistd.h>
@@ -117,6 +122,40 @@ static bool write_file(int file, const void *from, size_t bytes) {
 
 static void close_file(int file) { close(file); }
 
+static int membarrier(int command) { return (int)syscall(SYS_membarrier, command, 0, 0); }
+
+static bool barrier(void) {
+    if (membarrier(MEMBARRIER_CMD_PRIVATE_EXPEDITED) == 0) return true;
+    /* Not registered: the process's first call, or the first of a child. */
+    return membarrier(MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED) == 0 &&
+           membarrier(MEMBARRIER_CMD_PRIVATE_EXPEDITED) == 0;
+}
+
+static void wait_on(const uint32_t *word, uint32_t value, uint64_t timeout_ns) {
+    struct timespec t = {.tv_sec = (time_t)(timeout_ns / 1000000000u), .tv_nsec = (long)(timeout_ns % 1000000000u)};
+    syscall(SYS_futex, word, FUTEX_WAIT_PRIVATE, value, timeout_ns != UINT64_MAX ? &t : NULL, NULL, 0);
+}
+
+static void wake(const uint32_t *word) { syscall(SYS_futex, word, FUTEX_WAKE_PRIVATE, 1, NULL, NULL, 0); }
+
+static void yield(void) { sched_yield(); }
+
+static int event_open(void) { return eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC); }
+
+static void event_signal(int event) {
+    uint64_t one = 1;
+    /* Fails only if the counter is full: then it is readable. */
+    ssize_t n = write(event, &one, sizeof one);
+    (void)n;
+}
+
+static void event_clear(int event) {
+    uint64_t count;
+    /* Fails only if it is not readable. */
+    ssize_t n = read(event, &count, sizeof count);
+    (void)n;
+}
+
 const nm__os nm__os_system = {
     .reserve = reserve,
     .unreserve = unreserve,
@@ -133,6 +172,13 @@ const nm__os nm__os_system = {
     .open_file = open_file,
     .write_file = write_file,
     .close_file = close_file,
+    .barrier = barrier,
+    .wait = wait_on,
+    .wake = wake,
+    .yield = yield,
+    .event_open = event_open,
+    .event_signal = event_signal,
+    .event_clear = event_clear,
 };
 
 static NM_ATOMIC(const nm__os *) table_in_force = &nm__os_system;

@@ -35,6 +35,18 @@ typedef struct nm__os {
     int (*open_file)(const char *path);
     bool (*write_file)(int file, const void *from, size_t bytes); /* in one piece; false, with errno: refused */
     void (*close_file)(int file);
+    /* Returns when every other thread of the process has passed a full memory barrier, or has not run meanwhile. False: the
+     * system has no such call. Costs a fraction of a microsecond, and an interrupt of every processor that runs one. */
+    bool (*barrier)(void);
+    /* Sleeps while *word is `value`, at most `timeout_ns`; may return earlier. UINT64_MAX: for ever. */
+    void (*wait)(const uint32_t *word, uint32_t value, uint64_t timeout_ns);
+    /* Wakes one that sleeps on the word, which may lie in memory that is gone already. */
+    void (*wake)(const uint32_t *word);
+    void (*yield)(void); /* lets another thread run */
+    /* A descriptor that is readable once signalled, until 8 bytes are read or it is cleared. -1: refused. */
+    int (*event_open)(void);
+    void (*event_signal)(int event);
+    void (*event_clear)(int event);
 } nm__os;
 
 /* The table in force: the system's, until a test replaces it (NULL: brings the system's back). */

@@ -64,8 +64,20 @@ static size_t decommit_run(nm_pool *pool, size_t group, uint64_t run) {
 
 /* ---- groups ------------------------------------------------------------------------------------------------------ */
 
+void nm__slot_end_life(nm_pool *pool, nm__slot *slot) {
+    uint64_t generation = nm_atomic_load(&slot->generation, NM_RELAXED);
+    /* A stale lease may still come to this slot: it must not find the way to what is gone. */
+    slot->owner = NULL;
+    nm_atomic_store(&slot->claim, 0, NM_RELAXED);
+    nm_atomic_store(&slot->nm__own_mark, (uint32_t)(slot - pool->slots), NM_RELAXED);
+    nm_atomic_store(&slot->nm__far_mark, 0u, NM_RELAXED);
+    nm_atomic_store(&slot->nm__link, 0u, NM_RELAXED);
+    nm_atomic_store(&slot->generation, generation + 2, NM_RELEASE);
+}
+
 static void group_drop(nm_pool *pool, size_t group, bool with_page) {
     nm_scope *owner = pool->holder.scope;
+    for (size_t i = 0; i < NM__GROUP_COUNT; i++) nm__slot_end_life(pool, &pool->groups[group].slots[i]);
     nm__slots_give(owner, pool->groups[group].slots);
     nm_atomic_sub(&pool->granted_bytes, NM__PAGE_BYTES, NM_RELAXED);
     if (!with_page) return;
@@ -100,27 +112,30 @@ static nm_status group_make(nm_pool *pool, size_t group, bool *with_page) {
     }
     nm_atomic_add(&pool->granted_bytes, NM__PAGE_BYTES, NM_RELAXED);
     pool->groups[group] = (nm__group){.slots = slots};
-    if (pool->slots == NULL) pool->slots = slots - slots->number;
+    if (pool->slots == NULL) pool->slots = slots - nm__slot_number(slots);
     for (size_t i = 0; i < NM__GROUP_COUNT; i++) {
         size_t index = group * NM__GROUP_COUNT + i;
-        slots[i].owner = pool;
+        slots[i].owner = nm__nobody(pool);
         slots[i].data = pool->base + index * pool->stride;
-        slots[i].word = index;
         nm_atomic_store(&slots[i].leased_at, NULL, NM_RELAXED);
         nm_atomic_store(&slots[i].released_at, NULL, NM_RELAXED);
-        nm_atomic_store(&slots[i].class, &nm__pool_slot_class, NM_RELAXED);
+        nm_atomic_store(&slots[i].nm__own_mark, nm__generation_mark(slots[i].generation), NM_RELAXED); /* not out */
+        nm_atomic_store(&slots[i].rare.both, (uint64_t)0, NM_RELAXED);
+        nm_atomic_store(&slots[i].nm__stamp, (uint32_t)NM__SLOT_LEASE, NM_RELAXED);
     }
     return NM_OK;
 }
 
 /* ---- growth ------------------------------------------------------------------------------------------------------ */
 
-/* The buffers of `run` have memory now: the first is the caller's, the others go on the free list, lowest on top. */
+/* The buffers of `run` have memory now: the first is the caller's, the others go into the depot, lowest on top. */
 static nm__slot *hand_out(nm_pool *pool, size_t group, uint64_t run) {
     nm__slot *slots = pool->groups[group].slots + __builtin_ctzll(run);
     size_t count = count_of(run);
-    for (size_t i = 1; i + 1 < count; i++) nm_atomic_store(&slots[i].next, slots[i + 1].number, NM_RELAXED);
-    if (count > 1) nm__pool_push_chain(pool, slots + 1, slots + count - 1);
+    nm_atomic_store(&slots->nm__link, 0u, NM_RELAXED); /* was the next in the depot, if it had memory before */
+    for (size_t i = 1; i + 1 < count; i++)
+        nm_atomic_store(&slots[i].nm__link, (uint32_t)(slots + i + 1 - pool->slots), NM_RELAXED);
+    if (count > 1) nm__depot_push(pool, &pool->head, slots + 1, slots + count - 1);
     return slots;
 }
 
@@ -189,8 +204,8 @@ nm_status nm__pool_grow(nm_pool *pool, size_t count, bool ahead, size_t *wanted,
 /* Notes every slot of the chain in its group's `idle`. Returns how many. */
 static size_t note_idle(nm_pool *pool, uint32_t first) {
     size_t count = 0;
-    for (uint32_t n = first; n != NM__SLOT_NONE; n = nm_atomic_load(&pool->slots[n].next, NM_RELAXED)) {
-        size_t index = pool->slots[n].word;
+    for (uint32_t n = first; n != NM__SLOT_NONE; n = nm_atomic_load(&pool->slots[n].nm__link, NM_RELAXED)) {
+        size_t index = nm__pool_index_of_slot(pool, pool->slots + n);
         pool->groups[index / NM__GROUP_COUNT].idle |= bits(index % NM__GROUP_COUNT, 1);
         count++;
     }
@@ -222,24 +237,25 @@ static void put_back(nm_pool *pool, uint32_t first) {
     nm__slot *kept_first = NULL, *kept_last = NULL;
     for (uint32_t n = first, next; n != NM__SLOT_NONE; n = next) {
         nm__slot *slot = pool->slots + n;
-        next = nm_atomic_load(&slot->next, NM_RELAXED);
-        if ((pool->groups[slot->word / NM__GROUP_COUNT].idle & bits(slot->word % NM__GROUP_COUNT, 1)) != 0) continue;
+        next = nm_atomic_load(&slot->nm__link, NM_RELAXED);
+        size_t index = nm__pool_index_of_slot(pool, slot);
+        if ((pool->groups[index / NM__GROUP_COUNT].idle & bits(index % NM__GROUP_COUNT, 1)) != 0) continue;
         if (kept_first == NULL) kept_first = slot;
-        if (kept_last != NULL) nm_atomic_store(&kept_last->next, n, NM_RELAXED);
+        if (kept_last != NULL) nm_atomic_store(&kept_last->nm__link, n, NM_RELAXED);
         kept_last = slot;
     }
-    if (kept_first != NULL) nm__pool_push_chain(pool, kept_first, kept_last);
+    if (kept_first != NULL) nm__depot_push(pool, &pool->head, kept_first, kept_last);
 }
 
 static void run_put_back(nm_pool *pool, size_t group, uint64_t run) {
     for (; run != 0; run &= run - 1) {
         nm__slot *slot = pool->groups[group].slots + __builtin_ctzll(run);
-        nm__pool_push_chain(pool, slot, slot);
+        nm__depot_push(pool, &pool->head, slot, slot);
     }
 }
 
 size_t nm__pool_trim_locked(nm_pool *pool, size_t keep_free, size_t wanted_bytes) {
-    uint32_t first = nm__pool_pop_all(pool);
+    uint32_t first = nm__depot_pop_all(pool);
     if (first == NM__SLOT_NONE) return 0;
     size_t count = note_idle(pool, first);
     choose(pool, count > keep_free ? count - keep_free : 0, wanted_bytes);
@@ -283,14 +299,25 @@ void nm__pool_destroy(nm_pool *pool) {
             end_pages(owner, run_address(pool, group, run), run_bytes(pool, run));
             g->warm &= ~run;
         }
-        /* A stale lease may still come to these slots: it must not find the way to what is gone. */
-        for (size_t i = 0; i < NM__GROUP_COUNT; i++) g->slots[i].owner = NULL;
+        for (size_t i = 0; i < NM__GROUP_COUNT; i++) nm__slot_end_life(pool, &g->slots[i]);
         nm__slots_give(owner, g->slots);
+    }
+    for (nm__slot *page = pool->share_pages, *next; page != NULL; page = next) {
+        next = page->data;
+        for (size_t i = 0; i < NM__SLOTS_PER_PAGE; i++) nm__slot_end_life(pool, &page[i]);
+        nm__slots_give(owner, page);
     }
     if (pool->base != NULL) nm__range_release(pool->base, pool->range_bytes);
     end_pages(owner, pool->groups, pool->groups_bytes);
+    size_t stations = nm_atomic_load(&pool->station_count, NM_RELAXED);
+    for (size_t i = 0; i < stations; i++)
+        end_pages(owner, (unsigned char *)nm__station_at(pool, i) - NM__STATION_OFFSET, NM__STATION_BYTES);
+    int event_fd = nm_atomic_load(&pool->event_fd, NM_RELAXED);
+    if (event_fd >= 0) nm__os_get()->close_file(event_fd);
     pthread_mutex_destroy(&pool->lock);
+    pthread_mutex_destroy(&pool->wait_lock);
+    unsigned char *own = pool->own;
     size_t own_bytes = pool->own_bytes;
-    end_pages(owner, pool, NM__POOL_BYTES);
-    nm__range_release(pool, own_bytes);
+    end_pages(owner, own, NM__POOL_BYTES);
+    nm__range_release(own, own_bytes);
 }

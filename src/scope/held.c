@@ -24,7 +24,11 @@ _Static_assert(sizeof(nm__held) <= NM__RECORD_BYTES, "notes lie in records");
 
 static uint32_t chunks_of(const nm_scope *scope) { return scope->held != NULL ? scope->held->chunks : 0; }
 
-static bool is_stale(const note *n) { return nm_atomic_load(&n->slot->generation, NM_RELAXED) != n->generation; }
+/* The class first: where the slot has gone on to another part, that one's answer to an old generation is no, too. */
+static bool is_stale(const note *n) {
+    const nm__slot_class *class = nm__slot_class_of(n->slot);
+    return class == NULL || !class->out(n->slot, n->generation);
+}
 
 static void sweep(nm_scope *scope, nm__held *record) {
     for (size_t i = record->count; i-- > 0;) {
@@ -118,7 +122,7 @@ void nm__held_give_back(nm_scope *scope, nm__leaks *leaks, const char *site) {
         nm__held *record = scope->held;
         for (size_t i = record->count; i-- > 0;) {
             note *n = &record->notes[i];
-            const nm__slot_class *class = nm_atomic_load(&n->slot->class, NM_RELAXED);
+            const nm__slot_class *class = nm__slot_class_of(n->slot);
             /* the site of this lease, read before a release lets the slot go to another */
             const char *leased_at = nm_atomic_load(&n->slot->leased_at, NM_RELAXED);
             bool strict = leaks->mode == NM_LEAKS_STRICT && !is_stale(n);

@@ -88,6 +88,7 @@ static nm_status open_root(nm_scope **out, const nm_scope_options *o, const char
     ledger.context = root;
     nm__blocks_open(&root->blocks, &ledger,
                     o->huge_pages && (o->hard_bytes == 0 || o->hard_bytes >= NM__HUGE_LEAST_BYTES));
+    nm__process_join(&root->member, &nm__root_member_class);
     *out = &root->scope;
     return NM_OK;
 }
@@ -166,6 +167,7 @@ static void unlink_child(nm_scope *s) {
 }
 
 static void close_root(nm__root *root) {
+    nm__process_leave(&root->member);
     nm__pressure_close(root);
     nm__records_close(root);
     nm__sites_close(&root->scope);

@@ -7,6 +7,7 @@
 
 #include "base/atomic.h"
 #include "base/math.h"
+#include "base/process.h"
 #include "block/block.h"
 #include "nebula/scope.h"
 #include "scope/holder.h"
@@ -106,7 +107,11 @@ struct nm__root {
         NM_ATOMIC(uint64_t) tries, other_count, other_bytes;
     } sites;           /* sites.c */
     nm__blocks blocks; /* has its own lock */
+    nm__member member;
 };
+
+/* fork.c */
+extern const nm__member_class nm__root_member_class;
 
 /* A root with a smaller limit gets no huge pages: in steps of 2 MiB its memory would mostly lie idle. */
 #define NM__HUGE_LEAST_BYTES ((size_t)64 << 20)

@@ -5,6 +5,19 @@
 #include "os/os.h"
 #include "scope/scope_internal.h"
 
+/* Of the process, and constant once set. */
+static NM_ATOMIC(const nm__slot_class *) classes[NM__SLOT_KINDS];
+
+/* release, acquire: the class is a constant, but the pointer to it need not be one that the loader has placed */
+void nm__slot_class_set(nm__slot_kind kind, const nm__slot_class *class) {
+    nm_atomic_store(&classes[kind], class, NM_RELEASE);
+}
+
+const nm__slot_class *nm__slot_class_of(const nm__slot *slot) {
+    size_t kind = nm_atomic_load(&slot->nm__stamp, NM_RELAXED) & ((1u << NM__SLOT_KIND_BITS) - 1);
+    return kind < NM__SLOT_KINDS ? nm_atomic_load(&classes[kind], NM_ACQUIRE) : NULL;
+}
+
 /* Slot numbers count cache lines from the start of the root's range, where the root itself lies: 0 is never a slot. */
 nm__slot *nm__slot_at(const nm_scope *any_scope_of_root, uint32_t number) {
     return (nm__slot *)(void *)any_scope_of_root->root + number;
@@ -22,7 +35,7 @@ static nm_status new_page(nm__root *root, nm__slot **out) {
     nm__check_unpoison(page, NM__PAGE_BYTES);
     root->slot_pages++;
     nm__slot *slots = (nm__slot *)(void *)page;
-    for (uint32_t i = 0; i < NM__SLOTS_PER_PAGE; i++) slots[i].number = (uint32_t)(offset / sizeof(nm__slot)) + i;
+    for (uint32_t i = 0; i < NM__SLOTS_PER_PAGE; i++) slots[i].nm__own_mark = (uint32_t)(offset / sizeof(nm__slot)) + i;
     *out = slots;
     return NM_OK;
 }
@@ -71,13 +84,13 @@ void nm__slots_give(nm_scope *owner, nm__slot *page) {
 }
 
 void nm__slot_misuse(const nm__slot *slot, const char *what, const void *address, const char *site) {
-    const nm__slot_class *class = nm_atomic_load(&slot->class, NM_RELAXED);
-    /* The name is the owner's, which is sure to live only while the slot is out: odd. */
-    bool out = (nm_atomic_load(&slot->generation, NM_ACQUIRE) & 1) != 0;
+    const nm__slot_class *class = nm__slot_class_of(slot);
+    /* The name is the owner's, which is sure to live only while the slot is out. */
+    bool out = class != NULL && class->out(slot, nm_atomic_load(&slot->generation, NM_ACQUIRE));
     nm_misuse misuse = {
         .what = what,
         .part = class != NULL ? class->part : NULL,
-        .name = class != NULL && out ? class->name(slot) : NULL,
+        .name = out ? class->name(slot) : NULL,
         .address = address,
         .site = site,
         .leased_at = nm_atomic_load(&slot->leased_at, NM_RELAXED),

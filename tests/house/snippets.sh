@@ -15,8 +15,8 @@ say() {
 }
 # block DOCUMENT LINE: what is between the fences that begin on the line after LINE
 block() { awk -v from="$2" 'NR > from + 1 && /^```$/ { exit } NR > from + 1' "$1"; }
-# Numbers, and so the width of columns, differ between machines and versions; a site's folder between builds.
-shape() { sed -E 's|[^ ]*/examples/|examples/|g; s/[0-9][0-9,.]*/0/g; s/ +/ /g'; }
+# Numbers and addresses, and so the width of columns, differ between machines and versions; a site's folder between builds.
+shape() { sed -E 's|[^ ]*/examples/|examples/|g; s/0x[0-9a-f]+/0/g; s/[0-9][0-9,.]*/0/g; s/ +/ /g'; }
 
 while IFS=: read -r document line text; do
     file=$(sed -E 's/.*<!-- from ([^ ]+) -->.*/\1/' <<<"$text")

@@ -1,20 +1,17 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 /* Every wrong use of a pool that is promised to be caught, with its stated outcome: the handler is told what, where
  * leased and where released; if it returns, nothing has happened. */
-#include <setjmp.h>
 #include <signal.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-#include <stdio.h>
-#include <string.h>
 #include <sys/resource.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include <cmocka.h>
-
+#include "base/atomic.h"
+#include "check/check.h"
+#include "hand.h"
 #include "nebula/memory.h"
+#include "os/os.h"
+#include "testing.h"
 
 typedef struct told {
     size_t count;
@@ -49,6 +46,7 @@ static int set_up(void **state) {
 static int tear_down(void **state) {
     fixture *f = *state;
     nm_set_misuse_handler(NULL, NULL);
+    nm__os_replace(NULL);
     if (f->pool != NULL && nm_pool_close(f->pool) != NM_OK) return -1;
     if (f->scope != NULL) nm_scope_close(f->scope, NULL);
     return nm_scope_close(f->root, NULL) == 0 ? 0 : -1;
@@ -251,6 +249,221 @@ static void an_address_whose_memory_was_given_back(void **state) {
     check_whole(f->pool, 3);
 }
 
+/* ---- magazines --------------------------------------------------------------------------------------------------- */
+
+/* A pool from which this thread leases through a magazine. */
+static nm_pool *pool_with_magazine(fixture *f) {
+    nm_pool *pool;
+    nm_pool_stats stats;
+    assert_ok(nm_pool_open(&pool, f->scope, NM_POOL_OPTIONS(.chunk_bytes = 1000, .max_count = 256, .name = "tx")));
+    for (int i = 0; i < 20; i++) {
+        nm_lease lease = nm_pool_lease(pool);
+        assert_true(nm_lease_ok(lease));
+        nm_lease_release(&lease);
+    }
+    nm_pool_get_stats(pool, &stats);
+    if (!nm__check_active()) assert_true(stats.front_count > 0);
+    return pool;
+}
+
+static void a_copy_of_a_lease_from_a_magazine_released_before_and_after_its_buffer_is_leased_again(void **state) {
+    fixture *f = *state;
+    nm_pool *pool = pool_with_magazine(f);
+    nm_lease lease = nm_pool_lease_at(pool, "lease.c:1"), copy = lease, again = lease;
+    nm_lease_release_at(&lease, "release.c:2");
+    nm_lease_release_at(&copy, "early.c:3");
+    check_told(f, 1, "lease released twice", again.data, "early.c:3");
+    assert_string_equal(f->told.name, "tx");
+    assert_string_equal(f->told.last.leased_at, "lease.c:1");
+    assert_string_equal(f->told.last.released_at, "release.c:2");
+    nm_lease next = nm_pool_lease_at(pool, "next.c:4");
+    assert_ptr_equal(next.data, again.data);
+    nm_lease_release_at(&again, "late.c:5");
+    check_told(f, 2, "lease released twice", next.data, "late.c:5");
+    assert_string_equal(f->told.last.leased_at, "next.c:4");
+    assert_int_not_equal(nm_lease_index(&next), UINT32_MAX); /* still out */
+    nm_lease_release(&next);
+    assert_int_equal(f->told.count, 2);
+    assert_ok(nm_pool_close(pool));
+    assert_int_equal(f->told.count, 2);
+}
+
+/* ---- shares ------------------------------------------------------------------------------------------------------ */
+
+static void one_holder_of_a_shared_buffer_released_twice_is_told_and_the_others_keep_it(void **state) {
+    fixture *f = *state;
+    nm_pool *pools[] = {f->pool, pool_with_magazine(f)};
+    size_t count = 0;
+    for (size_t p = 0; p < 2; p++)
+        for (int which = 0; which < 3; which++) {
+            nm_lease h[3];
+            nm_pool_stats stats;
+            h[0] = nm_pool_lease_at(pools[p], "lease.c:1");
+            assert_ok(nm_lease_share_at(&h[0], &h[1], "share.c:1"));
+            assert_ok(nm_lease_slice_at(&h[1], 10, 5, &h[2], "slice.c:1"));
+            nm_lease copy = h[which], again = h[which];
+            nm_lease_release_at(&h[which], "release.c:2");
+            nm_lease_release_at(&copy, "again.c:3");
+            check_told(f, ++count, "lease released twice", again.data, "again.c:3");
+            static const char *const leased_at[] = {"lease.c:1", "share.c:1", "slice.c:1"};
+            assert_string_equal(f->told.last.leased_at, leased_at[which]);
+            assert_string_equal(f->told.last.released_at, "release.c:2");
+            nm_pool_get_stats(pools[p], &stats);
+            assert_int_equal(stats.leased_count, 1);
+            for (int i = 0; i < 3; i++) nm_lease_release(&h[i]); /* the empty one is ignored */
+            nm_pool_get_stats(pools[p], &stats);
+            assert_int_equal(stats.leased_count, 0);
+            assert_int_equal(f->told.count, count);
+            nm_lease_release_at(&again, "late.c:4");
+            check_told(f, ++count, "lease released twice", again.data, "late.c:4");
+        }
+    assert_ok(nm_pool_close(pools[1]));
+    check_whole(f->pool, 3);
+}
+
+static void a_share_of_a_released_lease_is_told_and_is_no_lease(void **state) {
+    fixture *f = *state;
+    nm_lease lease = nm_pool_lease_at(f->pool, "lease.c:1"), copy = lease, share = lease;
+    nm_lease_release_at(&lease, "release.c:2");
+    assert_status(nm_lease_share_at(&copy, &share, "share.c:3"), NM_ESTALE);
+    assert_false(nm_lease_ok(share));
+    check_told(f, 1, "share of a lease that is not out", copy.data, "share.c:3");
+    assert_string_equal(f->told.last.leased_at, "lease.c:1");
+    assert_string_equal(f->told.last.released_at, "release.c:2");
+    nm_lease next = nm_pool_lease(f->pool); /* and when somebody else has the buffer */
+    assert_ptr_equal(next.data, copy.data);
+    assert_status(nm_lease_slice_at(&copy, 1, 2, &share, "slice.c:4"), NM_ESTALE);
+    check_told(f, 2, "share of a lease that is not out", copy.data, "slice.c:4");
+    nm_pool_stats stats;
+    nm_pool_get_stats(f->pool, &stats);
+    assert_int_equal(stats.shared_count, 0);
+    nm_lease_release(&next);
+    check_whole(f->pool, 3);
+}
+
+static void a_share_released_after_its_pool_or_the_scope_of_its_pool_closed(void **state) {
+    fixture *f = *state;
+    nm_lease lease = nm_pool_lease_at(f->pool, "lease.c:1"), share, out;
+    assert_ok(nm_lease_share_at(&lease, &share, "share.c:2"));
+    nm_lease copy = share;
+    nm_lease_release_at(&share, "release.c:3");
+    nm_lease_release(&lease);
+    assert_ok(nm_pool_close(f->pool));
+    f->pool = NULL;
+    nm_lease_release_at(&copy, "late.c:4");
+    check_told(f, 1, "lease released after its pool was closed", copy.data, "late.c:4");
+    assert_string_equal(f->told.last.leased_at, "share.c:2");
+    assert_string_equal(f->told.last.released_at, "release.c:3");
+    assert_status(nm_lease_share(&copy, &out), NM_ESTALE);
+    assert_int_equal(f->told.count, 2);
+
+    nm_pool *pool;
+    assert_ok(nm_pool_open(&pool, f->scope, NM_POOL_OPTIONS(.chunk_bytes = 1000)));
+    lease = nm_pool_lease_at(pool, "lease.c:5");
+    assert_ok(nm_lease_share_at(&lease, &share, "share.c:6"));
+    assert_int_equal(nm_scope_close_at(f->scope, NULL, 0, "close.c:7"), 2);
+    f->scope = NULL;
+    nm_lease_release_at(&share, "late.c:8");
+    check_told(f, 3, "lease released after its pool was closed", share.data, "late.c:8");
+    assert_string_equal(f->told.last.leased_at, "share.c:6");
+    assert_string_equal(f->told.last.released_at, "close.c:7");
+    nm_lease_release_at(&lease, "late.c:9");
+    check_told(f, 4, "lease released after its pool was closed", lease.data, "late.c:9");
+}
+
+static void the_address_of_a_buffer_of_which_only_shares_are_out(void **state) {
+    fixture *f = *state;
+    nm_lease lease = nm_pool_lease_at(f->pool, "lease.c:1"), share;
+    assert_ok(nm_lease_share(&lease, &share));
+    nm_lease_release_at(&lease, "release.c:2");
+    nm_pool_release_data_at(f->pool, share.data, "again.c:3");
+    check_told(f, 1, "buffer is not leased", share.data, "again.c:3");
+    assert_string_equal(f->told.last.leased_at, "lease.c:1");
+    assert_string_equal(f->told.last.released_at, "release.c:2");
+    nm_lease_release(&share);
+    assert_int_equal(f->told.count, 1);
+    check_whole(f->pool, 3);
+}
+
+/* ---- scopes ------------------------------------------------------------------------------------------------------ */
+
+static void a_lease_that_a_scope_holds_released_by_hand_and_again(void **state) {
+    fixture *f = *state;
+    nm_scope *request;
+    nm_lease lease;
+    assert_ok(nm_scope_open(&request, f->root, NM_SCOPE_OPTIONS(.kind = NM_SCOPE_REQUEST)));
+    assert_ok(nm_pool_lease_in_at(f->pool, request, &lease, "lease.c:1"));
+    nm_lease copy = lease, late = lease;
+    nm_lease_release_at(&lease, "release.c:2");
+    nm_lease_release_at(&copy, "again.c:3");
+    check_told(f, 1, "lease released twice", late.data, "again.c:3");
+    assert_string_equal(f->told.last.leased_at, "lease.c:1");
+    assert_string_equal(f->told.last.released_at, "release.c:2");
+    nm_lease next = nm_pool_lease(f->pool);
+    assert_ptr_equal(next.data, late.data);
+    assert_int_equal(nm_scope_close(request, NULL), 0); /* it holds nothing any more, whoever has the buffer */
+    assert_int_equal(f->told.count, 1);
+    nm_lease_release_at(&late, "late.c:4");
+    check_told(f, 2, "lease released twice", late.data, "late.c:4");
+    nm_lease_release(&next);
+    check_whole(f->pool, 3);
+}
+
+static uint64_t passed_ms;
+static uint64_t clock_that_is_put_forward(void) { return nm__os_system.clock_coarse_ms() + passed_ms; }
+
+/* Leases of each site, the oldest in the buffers that were made last. */
+static void close_with_leases_out(fixture *f, nm_pool *pool, size_t each) {
+    static const char *const sites[] = {"oldest.c:1", "middle.c:2", "youngest.c:3"};
+    nm_scope_stats before, after;
+    nm_leak_report report;
+    nm_lease leases[3 * 80], refused = {0};
+    size_t count = 3 * each;
+    assert_int_equal(nm_pool_lease_many(pool, leases, count), count);
+    nm_lease_release_many(leases, count);
+    for (size_t i = 0; i < count; i++) {
+        passed_ms += 1000;
+        leases[i] = nm_pool_lease_at(pool, sites[i / each]);
+        assert_true(nm_lease_ok(leases[i]));
+    }
+    nm_scope_get_stats(f->scope, &before);
+    assert_status(nm_pool_close(pool), NM_EBUSY);
+    nm_scope_get_stats(f->scope, &after);
+    assert_int_equal(before.granted_bytes, after.granted_bytes);
+    /* it goes on as if it had not been asked */
+    nm_lease_release(&leases[count - 1]);
+    assert_ok(nm_pool_try_lease_at(pool, &leases[count - 1], sites[2]));
+    if (pool == f->pool) assert_status(nm_pool_try_lease(pool, &refused), NM_ECAPACITY);
+    assert_int_equal(nm_scope_close_at(f->scope, &report, sizeof report, "close.c:4"), count);
+    f->scope = NULL;
+    f->pool = NULL;
+    assert_int_equal(report.site_count, 3);
+    assert_int_equal(f->told.count, 0); /* leaks are no misuse */
+    for (size_t i = 0; i < 3; i++) {
+        assert_string_equal(report.sites[i].site, sites[i]);
+        assert_int_equal(report.sites[i].count, each);
+    }
+    for (size_t i = 0; i < count; i++) {
+        nm_lease_release_at(&leases[i], "late.c:5");
+        check_told(f, i + 1, "lease released after its pool was closed", f->told.last.address, "late.c:5");
+        assert_string_equal(f->told.last.leased_at, sites[i / each]);
+        assert_string_equal(f->told.last.released_at, "close.c:4");
+    }
+}
+
+static void close_with_leases_out_is_refused_and_the_scopes_close_reports_them_oldest_first(void **state) {
+    fixture *f = *state;
+    static nm__os table;
+    table = nm__os_system;
+    table.clock_coarse_ms = clock_that_is_put_forward;
+    nm__os_replace(&table);
+    close_with_leases_out(f, f->pool, 1);
+    f->told = (told){0};
+    assert_ok(nm_scope_open(&f->scope, f->root, NULL));
+    close_with_leases_out(f, pool_with_magazine(f), 80);
+    nm__os_replace(NULL);
+}
+
 /* ---- without a handler ------------------------------------------------------------------------------------------- */
 
 /* Runs the misuse in a child and returns how it ended; what it wrote to standard error is in `text`. */
@@ -377,6 +590,13 @@ int main(void) {
         T(an_address_that_is_not_a_leased_buffer_of_the_pool),
         T(an_address_released_twice),
         T(an_address_whose_memory_was_given_back),
+        T(a_copy_of_a_lease_from_a_magazine_released_before_and_after_its_buffer_is_leased_again),
+        T(one_holder_of_a_shared_buffer_released_twice_is_told_and_the_others_keep_it),
+        T(a_share_of_a_released_lease_is_told_and_is_no_lease),
+        T(a_share_released_after_its_pool_or_the_scope_of_its_pool_closed),
+        T(the_address_of_a_buffer_of_which_only_shares_are_out),
+        T(a_lease_that_a_scope_holds_released_by_hand_and_again),
+        T(close_with_leases_out_is_refused_and_the_scopes_close_reports_them_oldest_first),
         T(without_a_handler_misuse_prints_all_sites_and_aborts),
         T(the_address_sanitizer_sees_use_of_buffers_that_are_not_leased),
     };

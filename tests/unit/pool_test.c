@@ -187,11 +187,45 @@ static void every_buffer_is_aligned_distinct_and_writable_to_its_last_byte(void 
     }
 }
 
+static void buffers_of_whole_pages_begin_in_different_lines_where_alignment_and_size_allow(void **state) {
+    fixture *f = *state;
+    static const struct {
+        size_t chunk, align, max, least_different; /* of 32 first lines in a page */
+    } shapes[] = {
+        {4096, 0, 0, 32},   {4096, 64, 0, 32}, {8192, 0, 0, 32},   {65536, 0, 0, 8},
+        {4096, 4096, 0, 1}, {4096, 0, 64, 1},  {1 << 20, 0, 0, 1}, {4096, 2048, 0, 1},
+    };
+    for (size_t s = 0; s < COUNT(shapes); s++) {
+        nm_pool *pool;
+        nm_lease leases[32];
+        bool seen[64] = {false};
+        size_t different = 0;
+        assert_int_equal(nm_pool_open(&pool, f->scope,
+                                      NM_POOL_OPTIONS(.chunk_bytes = shapes[s].chunk, .align_bytes = shapes[s].align,
+                                                      .max_count = shapes[s].max)),
+                         NM_OK);
+        for (size_t i = 0; i < 32; i++) {
+            assert_int_equal(nm_pool_try_lease(pool, &leases[i]), NM_OK);
+            size_t line = (uintptr_t)leases[i].data % PAGE / 64;
+            different += !seen[line];
+            seen[line] = true;
+        }
+        assert_true(different >= shapes[s].least_different);
+        if (shapes[s].least_different == 1) assert_int_equal(different, 1);
+        /* and at the cost of a 32nd at most, but for the pages that are pool's, thread's and descriptors' */
+        nm_pool_stats stats = stats_of(pool);
+        assert_true(stats.granted_bytes <= stats.total_count * shapes[s].chunk / 32 * 33 + 8 * PAGE);
+        nm_lease_release_many(leases, 32);
+        close_pool(pool);
+    }
+}
+
 static void prealloc_commits_at_once_and_leases_do_not_grow(void **state) {
     fixture *f = *state;
     nm_pool *pool;
     assert_int_equal(
-        nm_pool_open(&pool, f->scope, NM_POOL_OPTIONS(.chunk_bytes = 4096, .prealloc_count = 100, .name = "rx")),
+        nm_pool_open(&pool, f->scope,
+                     NM_POOL_OPTIONS(.chunk_bytes = 4096, .align_bytes = 4096, .prealloc_count = 100, .name = "rx")),
         NM_OK);
     nm_pool_stats before = stats_of(pool);
     assert_int_equal(before.total_count, 100);
@@ -211,17 +245,21 @@ static void prealloc_that_the_budget_refuses_leaves_nothing(void **state) {
     nm_scope *root = root_of((size_t)1 << 20);
     size_t before = granted(root);
     nm_pool *pool;
-    assert_int_equal(nm_pool_open(&pool, root, NM_POOL_OPTIONS(.chunk_bytes = 4096, .prealloc_count = 100000)),
-                     NM_EBUDGET);
+    assert_int_equal(
+        nm_pool_open(&pool, root, NM_POOL_OPTIONS(.chunk_bytes = 4096, .align_bytes = 4096, .prealloc_count = 100000)),
+        NM_EBUDGET);
     assert_null(pool);
     /* just too many: found out only by the last commits */
-    assert_int_equal(nm_pool_open(&pool, root, NM_POOL_OPTIONS(.chunk_bytes = 4096, .prealloc_count = 255)),
-                     NM_EBUDGET);
+    assert_int_equal(
+        nm_pool_open(&pool, root, NM_POOL_OPTIONS(.chunk_bytes = 4096, .align_bytes = 4096, .prealloc_count = 255)),
+        NM_EBUDGET);
     assert_null(pool);
     nm_scope_stats stats;
     nm_scope_get_stats(root, &stats);
     assert_int_equal(stats.granted_bytes - stats.idle_bytes, before);
-    assert_int_equal(nm_pool_open(&pool, root, NM_POOL_OPTIONS(.chunk_bytes = 4096, .prealloc_count = 200)), NM_OK);
+    assert_int_equal(
+        nm_pool_open(&pool, root, NM_POOL_OPTIONS(.chunk_bytes = 4096, .align_bytes = 4096, .prealloc_count = 200)),
+        NM_OK);
     close_pool(pool);
     assert_int_equal(nm_scope_close(root, NULL), 0);
 }
@@ -250,7 +288,7 @@ static void a_lone_lease_of_a_large_buffer_commits_one_buffer(void **state) {
 static void steps_double_up_to_their_limit(void **state) {
     fixture *f = *state;
     nm_pool *pool;
-    assert_int_equal(nm_pool_open(&pool, f->scope, NM_POOL_OPTIONS(.chunk_bytes = 4096)), NM_OK);
+    assert_int_equal(nm_pool_open(&pool, f->scope, NM_POOL_OPTIONS(.chunk_bytes = 4096, .align_bytes = 4096)), NM_OK);
     nm_lease leases[512];
     for (size_t i = 0; i < COUNT(leases); i++) {
         assert_int_equal(nm_pool_try_lease(pool, &leases[i]), NM_OK);
@@ -291,7 +329,8 @@ static void an_open_refused_at_any_of_its_grants_leaves_nothing(void **state) {
     uint64_t n = 1;
     for (;; n++) {
         nm_scope_fail_after(f->scope, n);
-        nm_status st = nm_pool_open(&pool, f->scope, NM_POOL_OPTIONS(.chunk_bytes = 4096, .prealloc_count = 150));
+        nm_status st = nm_pool_open(&pool, f->scope,
+                                    NM_POOL_OPTIONS(.chunk_bytes = 4096, .align_bytes = 4096, .prealloc_count = 150));
         if (st == NM_OK) break;
         assert_int_equal(st, NM_EBUDGET);
         assert_null(pool);
@@ -308,7 +347,7 @@ static void a_held_lease_refused_at_any_of_its_grants_changes_nothing(void **sta
     nm_pool *pool;
     nm_scope *request;
     nm_lease lease;
-    assert_int_equal(nm_pool_open(&pool, f->scope, NM_POOL_OPTIONS(.chunk_bytes = 4096)), NM_OK);
+    assert_int_equal(nm_pool_open(&pool, f->scope, NM_POOL_OPTIONS(.chunk_bytes = 4096, .align_bytes = 4096)), NM_OK);
     assert_int_equal(nm_scope_open(&request, f->scope, NM_SCOPE_OPTIONS(.kind = NM_SCOPE_REQUEST)), NM_OK);
     uint64_t n = 1;
     for (;; n++) {
@@ -334,7 +373,7 @@ static void a_hard_limit_is_used_to_the_last_page_and_then_refuses(void **state)
     /* 3 pages of its own + a page of descriptors per 64 buffers */
     size_t limit = (10 + 3) * PAGE;
     assert_int_equal(nm_scope_open(&tight, f->scope, NM_SCOPE_OPTIONS(.hard_bytes = limit)), NM_OK);
-    assert_int_equal(nm_pool_open(&pool, tight, NM_POOL_OPTIONS(.chunk_bytes = 4096)), NM_OK);
+    assert_int_equal(nm_pool_open(&pool, tight, NM_POOL_OPTIONS(.chunk_bytes = 4096, .align_bytes = 4096)), NM_OK);
     nm_lease leases[11];
     for (size_t i = 0; i < 10; i++) assert_int_equal(nm_pool_try_lease(pool, &leases[i]), NM_OK);
     assert_int_equal(granted(tight), limit);
@@ -372,17 +411,21 @@ static void the_system_refuses_memory_or_addresses(void **state) {
     nm__os table = nm__os_system;
     table.reserve = never_reserve;
     nm__os_replace(&table);
-    assert_int_equal(nm_pool_open(&pool, f->scope, NM_POOL_OPTIONS(.chunk_bytes = 4096)), NM_ENOMEM);
+    assert_int_equal(nm_pool_open(&pool, f->scope, NM_POOL_OPTIONS(.chunk_bytes = 4096, .align_bytes = 4096)),
+                     NM_ENOMEM);
     assert_null(pool);
     /* A pool without max_count makes do with fewer addresses, one with max_count does not. */
     table.reserve = reserve_up_to;
     reserve_most = (size_t)16 << 20;
     nm__os_replace(&table);
-    assert_int_equal(nm_pool_open(&pool, f->scope, NM_POOL_OPTIONS(.chunk_bytes = 4096, .max_count = 5000)), NM_ENOMEM);
-    assert_int_equal(nm_pool_open(&pool, f->scope, NM_POOL_OPTIONS(.chunk_bytes = 4096, .prealloc_count = 5000)),
+    assert_int_equal(
+        nm_pool_open(&pool, f->scope, NM_POOL_OPTIONS(.chunk_bytes = 4096, .align_bytes = 4096, .max_count = 5000)),
+        NM_ENOMEM);
+    assert_int_equal(nm_pool_open(&pool, f->scope,
+                                  NM_POOL_OPTIONS(.chunk_bytes = 4096, .align_bytes = 4096, .prealloc_count = 5000)),
                      NM_ENOMEM);
     assert_int_equal(granted(f->scope), 0);
-    assert_int_equal(nm_pool_open(&pool, f->scope, NM_POOL_OPTIONS(.chunk_bytes = 4096)), NM_OK);
+    assert_int_equal(nm_pool_open(&pool, f->scope, NM_POOL_OPTIONS(.chunk_bytes = 4096, .align_bytes = 4096)), NM_OK);
     assert_in_range(stats_of(pool).max_count, 1, 4096);
     table = nm__os_system;
     table.commit = commit_or_not;
@@ -415,7 +458,9 @@ static void the_system_refuses_memory_or_addresses(void **state) {
 static void trim_keeps_what_it_is_told_and_what_is_leased(void **state) {
     fixture *f = *state;
     nm_pool *pool;
-    assert_int_equal(nm_pool_open(&pool, f->scope, NM_POOL_OPTIONS(.chunk_bytes = 4096, .prealloc_count = 100)), NM_OK);
+    assert_int_equal(
+        nm_pool_open(&pool, f->scope, NM_POOL_OPTIONS(.chunk_bytes = 4096, .align_bytes = 4096, .prealloc_count = 100)),
+        NM_OK);
     nm_lease leases[30];
     for (size_t i = 0; i < 30; i++) {
         leases[i] = nm_pool_lease(pool);
@@ -464,7 +509,9 @@ static void small_buffers_go_only_with_their_whole_page(void **state) {
 static void trimmed_buffers_come_back_before_new_ones_are_made(void **state) {
     fixture *f = *state;
     nm_pool *pool;
-    assert_int_equal(nm_pool_open(&pool, f->scope, NM_POOL_OPTIONS(.chunk_bytes = 4096, .max_count = 64)), NM_OK);
+    assert_int_equal(
+        nm_pool_open(&pool, f->scope, NM_POOL_OPTIONS(.chunk_bytes = 4096, .align_bytes = 4096, .max_count = 64)),
+        NM_OK);
     nm_lease leases[64];
     for (int round = 0; round < 5; round++) {
         for (size_t i = 0; i < 64; i++) {
@@ -488,7 +535,9 @@ static void idle_buffers_go_when_another_needs_the_budget(void **state) {
     nm_scope *tight;
     nm_pool *one, *other;
     assert_int_equal(nm_scope_open(&tight, f->scope, NM_SCOPE_OPTIONS(.hard_bytes = (size_t)1 << 20)), NM_OK);
-    assert_int_equal(nm_pool_open(&one, tight, NM_POOL_OPTIONS(.chunk_bytes = 4096, .prealloc_count = 200)), NM_OK);
+    assert_int_equal(
+        nm_pool_open(&one, tight, NM_POOL_OPTIONS(.chunk_bytes = 4096, .align_bytes = 4096, .prealloc_count = 200)),
+        NM_OK);
     assert_int_equal(nm_pool_open(&other, tight, NM_POOL_OPTIONS(.chunk_bytes = 65536)), NM_OK);
     nm_lease held = nm_pool_lease(one), leases[11];
     for (size_t i = 0; i < 11; i++) assert_int_equal(nm_pool_try_lease(other, &leases[i]), NM_OK);
@@ -528,7 +577,7 @@ static void a_pressure_hook_may_release_into_the_pool_that_grows(void **state) {
         nm_scope_open(&tight, f->scope,
                       NM_SCOPE_OPTIONS(.hard_bytes = 5 * PAGE, .on_pressure = release_a_spare, .context = &h)),
         NM_OK);
-    assert_int_equal(nm_pool_open(&h.pool, tight, NM_POOL_OPTIONS(.chunk_bytes = 4096)), NM_OK);
+    assert_int_equal(nm_pool_open(&h.pool, tight, NM_POOL_OPTIONS(.chunk_bytes = 4096, .align_bytes = 4096)), NM_OK);
     assert_int_equal(nm_pool_try_lease(h.pool, &a), NM_OK);
     assert_int_equal(nm_pool_try_lease(h.pool, &b), NM_OK);
     h.spare = &b;
@@ -554,7 +603,9 @@ static void a_pressure_hook_may_release_into_the_pool_that_grows(void **state) {
 static void close_with_leases_out_is_refused_and_the_pool_goes_on(void **state) {
     fixture *f = *state;
     nm_pool *pool;
-    assert_int_equal(nm_pool_open(&pool, f->scope, NM_POOL_OPTIONS(.chunk_bytes = 4096, .max_count = 2)), NM_OK);
+    assert_int_equal(
+        nm_pool_open(&pool, f->scope, NM_POOL_OPTIONS(.chunk_bytes = 4096, .align_bytes = 4096, .max_count = 2)),
+        NM_OK);
     nm_lease a = nm_pool_lease(pool), b;
     assert_int_equal(nm_pool_close(pool), NM_EBUSY);
     assert_int_equal(nm_pool_try_lease(pool, &b), NM_OK);
@@ -587,13 +638,13 @@ static void growth_ahead_of_need_stops_below_the_soft_limit(void **state) {
     nm_pool *pool;
     nm_lease leases[70];
     assert_int_equal(nm_scope_open(&scope, f->scope, NM_SCOPE_OPTIONS(.soft_bytes = 64 * PAGE)), NM_OK);
-    assert_int_equal(nm_pool_open(&pool, scope, NM_POOL_OPTIONS(.chunk_bytes = 4096)), NM_OK);
-    for (size_t i = 0; i < 61; i++) { /* and three pages of its own */
+    assert_int_equal(nm_pool_open(&pool, scope, NM_POOL_OPTIONS(.chunk_bytes = 4096, .align_bytes = 4096)), NM_OK);
+    for (size_t i = 0; i < 59; i++) { /* and three pages of its own, and two of the thread's */
         assert_int_equal(nm_pool_try_lease(pool, &leases[i]), NM_OK);
         nm_scope_get_stats(scope, &s);
         assert_int_equal(s.soft_count, 0);
     }
-    for (size_t i = 61; i < 70; i++) assert_int_equal(nm_pool_try_lease(pool, &leases[i]), NM_OK);
+    for (size_t i = 59; i < 70; i++) assert_int_equal(nm_pool_try_lease(pool, &leases[i]), NM_OK);
     nm_scope_get_stats(scope, &s);
     assert_int_equal(s.soft_count, 1);
     assert_int_equal(stats_of(pool).total_count, 70);
@@ -612,7 +663,9 @@ static void an_empty_lease_is_ignored(void **state) {
 static void a_scoped_lease_goes_back_however_the_block_is_left(void **state) {
     fixture *f = *state;
     nm_pool *pool;
-    assert_int_equal(nm_pool_open(&pool, f->scope, NM_POOL_OPTIONS(.chunk_bytes = 4096, .max_count = 1)), NM_OK);
+    assert_int_equal(
+        nm_pool_open(&pool, f->scope, NM_POOL_OPTIONS(.chunk_bytes = 4096, .align_bytes = 4096, .max_count = 1)),
+        NM_OK);
     for (int i = 0; i < 3; i++) {
         NM_LEASE_SCOPED(lease, pool);
         assert_true(nm_lease_ok(lease));
@@ -687,7 +740,9 @@ static void leases_held_by_a_scope_go_back_at_its_close_and_are_no_leak(void **s
     fixture *f = *state;
     nm_pool *pool;
     nm_scope *request;
-    assert_int_equal(nm_pool_open(&pool, f->scope, NM_POOL_OPTIONS(.chunk_bytes = 4096, .max_count = 40)), NM_OK);
+    assert_int_equal(
+        nm_pool_open(&pool, f->scope, NM_POOL_OPTIONS(.chunk_bytes = 4096, .align_bytes = 4096, .max_count = 40)),
+        NM_OK);
     for (int round = 0; round < 3; round++) {
         assert_int_equal(nm_scope_open(&request, f->root, NM_SCOPE_OPTIONS(.kind = NM_SCOPE_REQUEST)), NM_OK);
         nm_lease leases[40];
@@ -708,7 +763,7 @@ static void a_held_limit_refuses_and_nothing_is_leased(void **state) {
     nm_pool *pool;
     nm_scope *request;
     nm_lease a, b;
-    assert_int_equal(nm_pool_open(&pool, f->scope, NM_POOL_OPTIONS(.chunk_bytes = 4096)), NM_OK);
+    assert_int_equal(nm_pool_open(&pool, f->scope, NM_POOL_OPTIONS(.chunk_bytes = 4096, .align_bytes = 4096)), NM_OK);
     assert_int_equal(
         nm_scope_open(&request, f->root, NM_SCOPE_OPTIONS(.kind = NM_SCOPE_REQUEST, .held_limit_bytes = 5000)), NM_OK);
     assert_int_equal(nm_pool_lease_in(pool, request, &a), NM_OK);
@@ -726,7 +781,7 @@ static void a_holder_of_another_root_is_refused(void **state) {
     nm_pool *pool;
     nm_lease lease;
     nm_scope *stranger = root_of(0);
-    assert_int_equal(nm_pool_open(&pool, f->scope, NM_POOL_OPTIONS(.chunk_bytes = 4096)), NM_OK);
+    assert_int_equal(nm_pool_open(&pool, f->scope, NM_POOL_OPTIONS(.chunk_bytes = 4096, .align_bytes = 4096)), NM_OK);
     assert_int_equal(nm_pool_lease_in(pool, stranger, &lease), NM_EINVAL);
     assert_null(lease.data);
     assert_int_equal(nm_pool_lease_in(pool, NULL, &lease), NM_EINVAL);
@@ -741,7 +796,8 @@ static void a_strict_scope_reports_what_it_held(void **state) {
     nm_scope *request;
     nm_lease lease;
     nm_leak_report report;
-    assert_int_equal(nm_pool_open(&pool, f->scope, NM_POOL_OPTIONS(.chunk_bytes = 4096, .name = "rx")), NM_OK);
+    assert_int_equal(
+        nm_pool_open(&pool, f->scope, NM_POOL_OPTIONS(.chunk_bytes = 4096, .align_bytes = 4096, .name = "rx")), NM_OK);
     assert_int_equal(
         nm_scope_open(&request, f->root, NM_SCOPE_OPTIONS(.kind = NM_SCOPE_REQUEST, .leak_report = NM_LEAKS_STRICT)),
         NM_OK);
@@ -765,7 +821,8 @@ static void a_scope_that_closes_takes_its_pools_along_and_reports_leases_by_site
     nm_leak_report report;
     size_t before = granted(f->scope);
     assert_int_equal(nm_scope_open(&scope, f->scope, NM_SCOPE_OPTIONS(.name = "gone")), NM_OK);
-    assert_int_equal(nm_pool_open(&pool, scope, NM_POOL_OPTIONS(.chunk_bytes = 4096, .name = "rx")), NM_OK);
+    assert_int_equal(
+        nm_pool_open(&pool, scope, NM_POOL_OPTIONS(.chunk_bytes = 4096, .align_bytes = 4096, .name = "rx")), NM_OK);
     assert_int_equal(nm_pool_open(&quiet, scope, NM_POOL_OPTIONS(.chunk_bytes = 100, .prealloc_count = 70)), NM_OK);
     for (int i = 0; i < 3; i++) assert_true(nm_lease_ok(nm_pool_lease_at(pool, "a.c:1")));
     assert_true(nm_lease_ok(nm_pool_lease_at(pool, "b.c:2")));
@@ -789,6 +846,7 @@ int main(void) {
         T(sizes_that_cannot_be_had_are_refused_and_nothing_is_left),
         T(the_largest_options_open_and_lease),
         T(every_buffer_is_aligned_distinct_and_writable_to_its_last_byte),
+        T(buffers_of_whole_pages_begin_in_different_lines_where_alignment_and_size_allow),
         T(prealloc_commits_at_once_and_leases_do_not_grow),
         cmocka_unit_test(prealloc_that_the_budget_refuses_leaves_nothing),
         T(a_lone_lease_of_a_large_buffer_commits_one_buffer),

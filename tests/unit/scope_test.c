@@ -609,10 +609,14 @@ static size_t slot_bytes(const nm__slot *slot) {
     (void)slot;
     return 100;
 }
-static const nm__slot_class slot_class = {"test", NM_LEAK_LEASE, slot_release, slot_name, slot_bytes};
+static bool slot_out(const nm__slot *slot, uint64_t generation) {
+    return (generation & 1) != 0 && nm_atomic_load(&slot->generation, NM_ACQUIRE) == generation;
+}
+static const nm__slot_class slot_class = {"test", NM_LEAK_LEASE, slot_release, slot_out, slot_name, slot_bytes};
 
 static uint64_t lease(nm__slot *slot) {
-    nm_atomic_store(&slot->class, &slot_class, NM_RELAXED);
+    nm__slot_class_set(NM__SLOT_TEST, &slot_class);
+    nm_atomic_store(&slot->nm__stamp, (uint32_t)NM__SLOT_TEST, NM_RELAXED);
     nm_atomic_store(&slot->leased_at, "here:1", NM_RELAXED);
     return nm_atomic_add(&slot->generation, 1, NM_RELEASE) + 1;
 }
@@ -624,9 +628,9 @@ static void slots_keep_their_generation_when_their_page_goes_around(void **state
     assert_ok(nm__slots_take(a, false, &page));
     assert_int_equal(stats_of(a).granted_bytes, 4096);
     for (uint32_t i = 0; i < NM__SLOTS_PER_PAGE; i++) {
-        assert_true(page[i].number != NM__SLOT_NONE);
-        assert_ptr_equal(nm__slot_at(a, page[i].number), &page[i]);
-        assert_int_equal(page[i].number, page[0].number + i);
+        assert_true(nm__slot_number(&page[i]) != NM__SLOT_NONE);
+        assert_ptr_equal(nm__slot_at(a, nm__slot_number(&page[i])), &page[i]);
+        assert_int_equal(nm__slot_number(&page[i]), nm__slot_number(&page[0]) + i);
         assert_int_equal(page[i].generation % 2, 0);
     }
     uint64_t g = lease(&page[3]);
