@@ -100,6 +100,41 @@ static void run_mark(size_t count) {
     nm_arena_close(arena);
 }
 
+/* The pairs come after the leases that a thread needs to come to a magazine of its own. */
+static nm_pool *open_pool(void) {
+    nm_pool *pool;
+    if (nm_pool_open(&pool, root, NM_POOL_OPTIONS(.chunk_bytes = 4096, .prealloc_count = 64)) != NM_OK)
+        fail("a pool was refused");
+    for (int i = 0; i < 16; i++) {
+        nm_lease lease = nm_pool_lease(pool);
+        store(lease.data, 0);
+        nm_lease_release(&lease);
+    }
+    return pool;
+}
+
+static void run_lease(size_t count) {
+    nm_pool *pool = open_pool();
+    for (size_t i = 0; i < count; i++) {
+        nm_lease lease = nm_pool_lease(pool);
+        store(lease.data, i);
+        nm_lease_release(&lease);
+    }
+    if (nm_pool_close(pool) != NM_OK) fail("a lease is out");
+}
+
+/* 32 at a time, so that each counts for one. */
+static void run_lease_many(size_t count) {
+    nm_pool *pool = open_pool();
+    nm_lease leases[32];
+    for (size_t i = 0; i < count; i += 32) {
+        if (nm_pool_lease_many(pool, leases, 32) != 32) fail("a lease was refused");
+        for (size_t j = 0; j < 32; j++) store(leases[j].data, j);
+        nm_lease_release_many(leases, 32);
+    }
+    if (nm_pool_close(pool) != NM_OK) fail("a lease is out");
+}
+
 static const struct {
     const char *name;
     void (*run)(size_t count);
@@ -108,7 +143,9 @@ static const struct {
              {"alloc16", run_alloc},
              {"request", run_request_off},
              {"request_leak_report", run_request_on},
-             {"mark_rewind", run_mark}};
+             {"mark_rewind", run_mark},
+             {"lease", run_lease},
+             {"lease_many", run_lease_many}};
 
 int main(int argc, char **argv) {
     char *end = NULL;

@@ -4,13 +4,14 @@
 #   scripts/count-instructions.sh [BUILD_DIR]
 # BUILD_DIR (build) is configured with the release preset and gcc if it is not there yet. Each work runs with two counts, and the
 # difference is divided, so that start and end of the program fall out. `allocation` is alloc16 without the counting of the loop
-# around it: the allocation, the look at NULL and the store. Fails if that is more than MOST_PER_ALLOCATION (14): unlike a
-# time, an instruction count can be told on a busy machine.
+# around it: the allocation, the look at NULL and the store. Fails if that is more than MOST_PER_ALLOCATION (14), or a lease with
+# its release more than MOST_PER_LEASE (72): unlike a time, an instruction count can be told on a busy machine.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
 build=${1:-build}
 most=${MOST_PER_ALLOCATION:-14}
+most_lease=${MOST_PER_LEASE:-72}
 command -v valgrind >/dev/null || { echo "count-instructions: valgrind is missing (scripts/setup.sh bench)" >&2; exit 2; }
 if [ -e "$build/CMakeCache.txt" ]; then
     cmake -B "$build" -DNEBULA_BENCH=ON >/dev/null
@@ -49,8 +50,15 @@ echo "allocation,$allocation,alloc16 less loop: at most $most"
 row request 2000 "open a scope and an arena, 50 allocations, close"
 row request_leak_report 2000 "the same with the leak report on"
 row mark_rewind 20000 "allocate, mark, allocate, rewind"
+row lease 100000 "lease a buffer, store a word, release it: at most $most_lease"
+lease=$each
+row lease_many 96000 "the same, 32 with one call"
 
 if awk -v a="$allocation" -v most="$most" 'BEGIN { exit !(a > most) }'; then
     echo "count-instructions: $allocation instructions for a 16-byte allocation, at most $most are allowed" >&2
+    exit 1
+fi
+if awk -v a="$lease" -v most="$most_lease" 'BEGIN { exit !(a > most) }'; then
+    echo "count-instructions: $lease instructions for a lease and its release, at most $most_lease are allowed" >&2
     exit 1
 fi

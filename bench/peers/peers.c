@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-/* Which peers are here, and the two that export the names of malloc.
+/* Which peers are here, and the three that export the names of malloc.
  *
- * jemalloc and mimalloc are reached by dlsym on a handle of their own, so no header of theirs is needed. mimalloc is loaded
- * with RTLD_LOCAL. jemalloc cannot be loaded late: its thread-local data is of the static model and does not fit into
+ * All are reached by dlsym on a handle of their own, so no header of theirs is needed. mimalloc and tcmalloc are loaded with
+ * RTLD_LOCAL. jemalloc cannot be loaded late: its thread-local data is of the static model and does not fit into
  * what the loader keeps spare. The build links it behind libc (bench/CMakeLists.txt), so that it is there from the start,
  * but libc is searched first and remains the malloc of the process. */
 #ifndef _GNU_SOURCE
@@ -67,6 +67,9 @@ static void jemalloc_tidy(void) {
 static void (*mi_collect_all)(bool force);
 static void mimalloc_tidy(void) { mi_collect_all(true); }
 
+static void (*tc_release_free_memory)(void);
+static void tcmalloc_tidy(void) { tc_release_free_memory(); }
+
 static void *mimalloc(void) {
     static void *library;
     if (library == NULL) library = dlopen("libmimalloc.so.2", RTLD_NOW | RTLD_LOCAL);
@@ -99,6 +102,16 @@ const peer_heap *peers_heaps(size_t *count) {
         mi_collect_all = (void (*)(bool))must_find(mi, "libmimalloc.", "mi_collect");
         heaps[n++] = (peer_heap){"mimalloc", (void *(*)(size_t))must_find(mi, "libmimalloc.", "mi_malloc"),
                                  (void (*)(void *))must_find(mi, "libmimalloc.", "mi_free"), mimalloc_tidy};
+    }
+
+    void *tc = dlopen("libtcmalloc_minimal.so.4", RTLD_NOW | RTLD_LOCAL);
+    if (tc == NULL) {
+        absent("tcmalloc", "libgoogle-perftools-dev");
+    } else {
+        const char *file = "libtcmalloc_minimal.";
+        tc_release_free_memory = (void (*)(void))must_find(tc, file, "MallocExtension_ReleaseFreeMemory");
+        heaps[n++] = (peer_heap){"tcmalloc", (void *(*)(size_t))must_find(tc, file, "tc_malloc"),
+                                 (void (*)(void *))must_find(tc, file, "tc_free"), tcmalloc_tidy};
     }
     *count = n;
     return heaps;
