@@ -4,7 +4,7 @@
 #   scripts/setup.sh            what the build and the tests need
 #   scripts/setup.sh ci         also what .ci/run needs: clang and its tools, g++
 #   scripts/setup.sh coverage   also gcovr
-#   scripts/setup.sh bench      also the allocators that the benchmarks compare with, and valgrind, which counts instructions
+#   scripts/setup.sh bench      also the allocators and pools that the benchmarks compare with, and valgrind, which counts instructions
 set -euo pipefail
 
 group=${1:-build}
@@ -70,6 +70,7 @@ need 'have xz' xz-utils xz xz
 need 'have zstd' zstd zstd zstd
 need 'module libmicrohttpd' libmicrohttpd-dev libmicrohttpd-devel libmicrohttpd
 need 'have curl' curl curl curl
+need 'module liburing' liburing-dev liburing-devel liburing
 
 if [ "$group" = ci ]; then
     need 'have git' git git git
@@ -91,5 +92,14 @@ if [ "$group" = bench ]; then
     need 'header mimalloc.h || header mimalloc-2.0/mimalloc.h' libmimalloc-dev mimalloc-devel -
     need 'module talloc' libtalloc-dev libtalloc-devel talloc
     need 'module apr-1' libapr1-dev apr-devel apr
+    need 'module libtcmalloc_minimal' libgoogle-perftools-dev gperftools-devel gperftools
+    need 'module libdpdk' libdpdk-dev dpdk-devel dpdk
+    need 'module ck' libck-dev ck-devel -
+    need 'module liburcu-cds' liburcu-dev userspace-rcu-devel liburcu
+    need 'have c++ || have g++ || have clang++' g++ gcc-c++ gcc
+    need 'header boost/lockfree/stack.hpp' libboost-dev boost-devel boost
+    need 'module tbb' libtbb-dev tbb-devel onetbb
+    need 'have cargo' cargo cargo rust
+    need 'compgen -G "/usr/share/cargo/registry/crossbeam-queue-0.3*"' librust-crossbeam-queue-dev rust-crossbeam-queue-devel -
 fi
 install_missing
