@@ -17,8 +17,7 @@ static bool somebody_waits(const nm_pool *pool) {
     return nm_atomic_load(&pool->waiting, NM_SEQ_CST) != 0 || nm_atomic_load(&pool->armed, NM_SEQ_CST) != 0;
 }
 
-static void set_frozen(nm_pool *pool, NM_ATOMIC(uint64_t) * top, bool frozen) {
-    (void)pool;
+static void set_frozen(NM_ATOMIC(uint64_t) * top, bool frozen) {
     uint64_t seen = nm_atomic_load(top, NM_RELAXED);
     /* An owner moves its `top` too, as long as it is not frozen. */
     while (!nm_atomic_cas_weak(top, &seen, frozen ? seen | NM__MAGAZINE_FROZEN : seen & ~NM__MAGAZINE_FROZEN,
@@ -32,8 +31,8 @@ static void thaw(nm_pool *pool) {
     if (NM__FAULT(never_thaw)) return;
     for (size_t i = 0; i < count; i++) {
         nm__station *station = nm__station_at(pool, i);
-        set_frozen(pool, &station->out_top, false);
-        set_frozen(pool, &station->magazine.top, false);
+        set_frozen(&station->out_top, false);
+        set_frozen(&station->magazine.top, false);
     }
 }
 
@@ -65,8 +64,8 @@ void nm__pool_collect(nm_pool *pool, nm__late *late) {
     if (count == 0) return;
     for (size_t i = 0; i < count; i++) {
         nm__station *station = nm__station_at(pool, i);
-        set_frozen(pool, &station->magazine.top, true);
-        set_frozen(pool, &station->out_top, true);
+        set_frozen(&station->magazine.top, true);
+        set_frozen(&station->out_top, true);
     }
     if (!NM__FAULT(freeze_without_barrier)) nm__os_get()->barrier();
 
@@ -124,7 +123,7 @@ bool nm__pool_is_idle_kept(nm_pool *pool) {
 }
 
 void nm__pool_answer(nm_pool *pool) {
-    /* acquire: pairs with the freezing that the caller may have seen */
+    /* seq_cst: behind the caller's push; who waits says so before he looks at the depot */
     if (nm_atomic_load(&pool->waiting, NM_SEQ_CST) != 0) {
         bool kept = nm_atomic_load(&pool->frozen, NM_RELAXED) != 0 && nm__pool_is_idle_kept(pool);
         if (kept && !NM__FAULT(answer_without_collecting)) {
