@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-/* nebula/pool.h: fixed-size buffers, leased and released by any thread without a lock.
+/* nebula/pool.h: fixed-size buffers, leased and released by any thread; no release waits for another thread.
  *
  * A pool commits memory for its buffers in steps, charged to its scope. A lease is the right to use one buffer until it
  * is released. Nothing of the pool's lies inside a buffer: who holds it, since which generation and from which line of
@@ -58,8 +58,8 @@ static inline nm_pool_options nm_pool_options_init(void) {
 /* Opens a pool in `scope`, which is charged for the buffers as they are committed, for a page of descriptors with every
  * 64 of them, for the pool's own pages (two, one more with every 10,000 buffers), and for two pages of each thread that uses
  * the pool often. A buffer occupies chunk_bytes rounded up to the alignment, and a 32nd more at most where that makes it
- * odd or spreads it; address space is reserved for max_count of them (0: for what the limits above allow, at most 64 GiB, and less where
- * the system refuses that much).
+ * odd or spreads it; address space is reserved for max_count of them (0: for what the limits above allow, at most 64 GiB,
+ * and less where the system refuses that much).
  * *out lives until nm_pool_close or the scope's close, and is NULL unless NM_OK.
  * NM_EINVAL: an option out of range. NM_EBUDGET: no budget for the pool or for prealloc_count buffers. NM_ENOMEM: the
  * system refused memory, or the addresses for max_count. NM_ECAPACITY: the root is out of descriptors. Nothing is left
@@ -96,7 +96,7 @@ NM_API NM_NODISCARD size_t nm_pool_lease_many_at(nm_pool *pool, nm_lease *out, s
 /* Leases a buffer; where none is to be had, waits for one, timeout_ns nanoseconds at most (0: not at all; UINT64_MAX: for
  * ever). Who waits longest is served first, before any call that does not wait. *out is an empty lease unless NM_OK.
  * NM_ETIMEDOUT: the time ran out. Else as nm_pool_try_lease, but a refusal that can pass (NM_ECAPACITY, NM_EBUDGET, NM_ENOMEM)
- * is waited out, unless no buffer of the pool is out that could come back. Any thread; the pool must not be closed
+ * is waited out, unless the pool has no buffer at all that could come back. Any thread; the pool must not be closed
  * meanwhile. Cost: as nm_pool_lease; system calls where it waits. */
 NM_API NM_NODISCARD nm_status nm_pool_lease_wait(nm_pool *pool, nm_lease *out, uint64_t timeout_ns);
 NM_API NM_NODISCARD nm_status nm_pool_lease_wait_at(nm_pool *pool, nm_lease *out, uint64_t timeout_ns,

@@ -142,13 +142,10 @@ void nm__inbox_take(nm__station *station, nm__chain *rest, nm__late *late) {
             nm__far_mark_settle(slot);
             if (nm__lease_leaves(pool, slot)) {
                 nm__buffer_rest(pool, slot);
-                uint64_t at = nm_atomic_load(&station->magazine.bottom, NM_RELAXED);
-                if (at - (nm_atomic_load(&station->magazine.top, NM_RELAXED) & ~NM__MAGAZINE_FROZEN) < station->room) {
-                    nm_atomic_store(&station->magazine.ring[at % NM__MAGAZINE_RING], slot, NM_RELAXED);
-                    nm_atomic_store(&station->magazine.bottom, at + 1, NM_RELEASE);
-                } else {
+                if (nm__magazine_count(&station->magazine) < station->room)
+                    nm__magazine_push(&station->magazine, slot);
+                else
                     nm__chain_add(pool, rest, slot);
-                }
             }
         }
         send_home(parcel);

@@ -165,6 +165,19 @@ static inline nm__station *nm__station_at(const nm_pool *pool, size_t index) {
 
 static inline nm__magazine *nm__nobody(nm_pool *pool) { return (nm__magazine *)(void *)pool->nobody; }
 
+/* The owner, while it moves buffers or as the inline path does; there is room.
+ * release: pairs with the acquire in nm__pool_collect */
+static inline void nm__magazine_push(nm__magazine *magazine, nm__slot *slot) {
+    uint64_t at = nm_atomic_load(&magazine->bottom, NM_RELAXED);
+    nm_atomic_store(&magazine->ring[at % NM__MAGAZINE_RING], slot, NM_RELAXED);
+    nm_atomic_store(&magazine->bottom, at + 1, NM_RELEASE);
+}
+/* How many there are; exact for the owner. */
+static inline size_t nm__magazine_count(const nm__magazine *magazine) {
+    uint64_t top = nm_atomic_load(&magazine->top, NM_RELAXED) & ~NM__MAGAZINE_FROZEN;
+    return (size_t)(nm_atomic_load(&magazine->bottom, NM_RELAXED) - top);
+}
+
 /* The slot is out, or its pool open. */
 static inline nm__magazine *nm__magazine_of(const nm__slot *slot) {
     return (nm__magazine *)nm_atomic_load(&slot->owner, NM_RELAXED);

@@ -140,18 +140,6 @@ void nm__station_move_end(nm__station *station) {
 
 /* ---- the ring ------------------------------------------------------------------------------------------------------ */
 
-static size_t count_of(const nm__station *station) {
-    uint64_t top = nm_atomic_load(&station->magazine.top, NM_RELAXED) & ~NM__MAGAZINE_FROZEN;
-    return (size_t)(nm_atomic_load(&station->magazine.bottom, NM_RELAXED) - top);
-}
-
-/* Owner, during moves; there is room. */
-static void push(nm__station *station, nm__slot *slot) {
-    uint64_t at = nm_atomic_load(&station->magazine.bottom, NM_RELAXED);
-    nm_atomic_store(&station->magazine.ring[at % NM__MAGAZINE_RING], slot, NM_RELAXED);
-    nm_atomic_store(&station->magazine.bottom, at + 1, NM_RELEASE); /* pairs with the acquire in nm__pool_collect */
-}
-
 /* Half of a ring at most, so that leases and releases that alternate around its ends do not move buffers each time. */
 static size_t batch_of(const nm__station *station) { return nm__min((station->room + 1) / 2, NM__BATCH); }
 
@@ -160,7 +148,7 @@ static void refill(nm__station *station) {
     nm__slot *slots[NM__BATCH];
     size_t count = nm__depot_pop_some(station->magazine.pool, slots, batch_of(station));
     /* The top of the depot becomes the top of the ring. */
-    while (count != 0) push(station, slots[--count]);
+    while (count != 0) nm__magazine_push(&station->magazine, slots[--count]);
 }
 
 /* `top` may have moved: how far the ring may grow by now. */
@@ -179,7 +167,7 @@ nm__slot *nm__station_take(nm__station *station) {
     nm__chain rest = {0};
     nm__inbox_take(station, &rest, &late);
     nm__chain_push(pool, &rest);
-    if (count_of(station) == 0) refill(station);
+    if (nm__magazine_count(&station->magazine) == 0) refill(station);
     nm__station_move_end(station);
     if (rest.count != 0) nm__pool_answer(pool);
     nm__late_tell(pool, &late);
@@ -192,7 +180,7 @@ static void spill(nm__station *station) {
     if (!nm__station_move_begin(station)) return;
     uint64_t top = nm_atomic_load(&station->magazine.top, NM_RELAXED);
     size_t count = batch_of(station);
-    if ((top & NM__MAGAZINE_FROZEN) == 0 && count_of(station) >= count) {
+    if ((top & NM__MAGAZINE_FROZEN) == 0 && nm__magazine_count(&station->magazine) >= count) {
         nm__slot *slots[NM__BATCH];
         for (size_t i = 0; i < count; i++)
             slots[i] = nm_atomic_load(&station->magazine.ring[(top + i) % NM__MAGAZINE_RING], NM_RELAXED);
@@ -208,10 +196,10 @@ static void spill(nm__station *station) {
 }
 
 bool nm__station_put(nm__station *station, nm__slot *slot) {
-    if (count_of(station) >= station->room) spill(station);
+    if (nm__magazine_count(&station->magazine) >= station->room) spill(station);
     look_at_limit(station);
-    if (nm__station_is_frozen(station) || count_of(station) >= station->room) return false;
-    push(station, slot);
+    if (nm__station_is_frozen(station) || nm__magazine_count(&station->magazine) >= station->room) return false;
+    nm__magazine_push(&station->magazine, slot);
     nm__word_order();
     /* Frozen meanwhile? Then this one may lie in the ring unseen. */
     if (nm__station_is_frozen(station)) nm__pool_answer(station->magazine.pool);
