@@ -34,7 +34,7 @@
 
 #include "pool/subject.h"
 #include "pool/ticks.h"
-#include "pool/workers.h"
+#include "threads/workers.h"
 
 #define ROUNDS        15
 #define ROUND_MS      6  /* short and many: what disturbs the machine then spoils some rounds and not the median */

@@ -4,7 +4,7 @@
 #   scripts/setup.sh            what the build and the tests need
 #   scripts/setup.sh ci         also what .ci/run needs: clang and its tools, g++
 #   scripts/setup.sh coverage   also gcovr
-#   scripts/setup.sh bench      also the allocators and pools that the benchmarks compare with, and valgrind, which counts instructions
+#   scripts/setup.sh bench      also the allocators, pools and caches that the benchmarks compare with, and valgrind, which counts instructions
 set -euo pipefail
 
 group=${1:-build}
@@ -68,6 +68,7 @@ need 'module lua5.4 || module lua-5.4 || module "lua >= 5.4"' liblua5.4-dev lua-
 need 'have gzip' gzip gzip gzip
 need 'have xz' xz-utils xz xz
 need 'have zstd' zstd zstd zstd
+need 'have gnuplot' gnuplot-nox gnuplot gnuplot
 need 'module libmicrohttpd' libmicrohttpd-dev libmicrohttpd-devel libmicrohttpd
 need 'have curl' curl curl curl
 need 'module liburing' liburing-dev liburing-devel liburing
@@ -100,6 +101,12 @@ if [ "$group" = bench ]; then
     need 'header boost/lockfree/stack.hpp' libboost-dev boost-devel boost
     need 'module tbb' libtbb-dev tbb-devel onetbb
     need 'have cargo' cargo cargo rust
-    need 'compgen -G "/usr/share/cargo/registry/crossbeam-queue-0.3*"' librust-crossbeam-queue-dev rust-crossbeam-queue-devel -
+    need 'compgen -G "/usr/share/cargo/registry/crossbeam-queue-0.3*" >/dev/null' librust-crossbeam-queue-dev rust-crossbeam-queue-devel -
+    need 'compgen -G "/usr/share/cargo/registry/lru-0.7*" >/dev/null' librust-lru-dev - -
+    need 'module glib-2.0' libglib2.0-dev glib2-devel glib2
+    need 'module rocksdb' librocksdb-dev rocksdb-devel rocksdb
+    need 'header leveldb/cache.h' libleveldb-dev leveldb-devel leveldb
+    need 'have javac' default-jdk-headless java-devel jdk-openjdk
+    need '[ -e /usr/share/java/caffeine.jar ]' libcaffeine-java - -
 fi
 install_missing

@@ -63,7 +63,7 @@ static void limit_close(void *context) {
     free(l);
 }
 
-static stack *my_share(limit *l) { return &l->shares[pool_thread]; }
+static stack *my_share(limit *l) { return &l->shares[workers_number]; }
 
 /* What a loop keeps, at a known place in its page: loads wait for stores to the same place in another page, and the first
  * bytes of the buffers on top of a share lie in the second half of theirs (see limit_open). */

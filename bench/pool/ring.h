@@ -7,8 +7,9 @@
 #ifndef NM_BENCH_POOL_RING_H
 #define NM_BENCH_POOL_RING_H
 
-#include <sched.h>
 #include <stddef.h>
+
+#include "threads/workers.h"
 
 #define POOL_RING 256u /* a power of two */
 
@@ -27,14 +28,6 @@ typedef struct pool_ring {
     POOL__OWN_LINES void *items[POOL_RING];
 } pool_ring;
 
-/* Lets the other side run where both share a processor. */
-static inline void pool_wait(unsigned *turns) {
-    if (++*turns % 4096 == 0) sched_yield();
-#if defined(__x86_64__)
-    __builtin_ia32_pause();
-#endif
-}
-
 /* Shows the consumer all that has been pushed. */
 static inline void pool_ring_flush(pool_ring *ring) {
     __atomic_store_n(&ring->tail_shown, ring->tail, __ATOMIC_RELEASE);
@@ -42,7 +35,7 @@ static inline void pool_ring_flush(pool_ring *ring) {
 
 static inline void pool_ring_push(pool_ring *ring, void *item) {
     size_t tail = ring->tail;
-    for (unsigned turns = 0; tail - ring->head_seen == POOL_RING; pool_wait(&turns))
+    for (unsigned turns = 0; tail - ring->head_seen == POOL_RING; workers_wait(&turns))
         ring->head_seen = __atomic_load_n(&ring->head_shown, __ATOMIC_ACQUIRE);
     ring->items[tail % POOL_RING] = item;
     ring->tail = tail + 1;
@@ -51,7 +44,7 @@ static inline void pool_ring_push(pool_ring *ring, void *item) {
 
 static inline void *pool_ring_pop(pool_ring *ring) {
     size_t head = ring->head;
-    for (unsigned turns = 0; head == ring->tail_seen; pool_wait(&turns))
+    for (unsigned turns = 0; head == ring->tail_seen; workers_wait(&turns))
         ring->tail_seen = __atomic_load_n(&ring->tail_shown, __ATOMIC_ACQUIRE);
     void *item = ring->items[head % POOL_RING];
     ring->head = head + 1;

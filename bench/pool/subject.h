@@ -9,13 +9,14 @@
 #include <stdint.h>
 
 #include "pool/ring.h"
+#include "threads/workers.h"
 
 #ifdef __cplusplus
 extern "C" {
 #endif
 
 #define POOL_BUFFERS      1024 /* of each pool */
-#define POOL_THREADS_MAX  8
+#define POOL_THREADS_MAX  WORKERS_MAX
 #define POOL_LOCAL        (POOL_BUFFERS / POOL_THREADS_MAX) /* of a thread that has buffers of its own */
 #define POOL_BURST        32
 #define POOL_LATENCY_HELD POOL_LOCAL /* most buffers that a thread holds while single leases are timed */
@@ -74,9 +75,6 @@ void pool_add_urcu(pool_list *list);
 void pool_add_boost(pool_list *list);
 void pool_add_tbb(pool_list *list);
 void pool_add_crossbeam(pool_list *list);
-
-/* The number of the calling thread among those that measure, from 0. */
-extern __thread unsigned pool_thread;
 
 /* Memory for subjects that are given theirs: each buffer is aligned to a cache line and the next begins a line later than
  * its size says, so that the first lines of 4 KiB buffers do not all compete for one place in the processor's cache. */
