@@ -15,6 +15,11 @@ void nm__lock_close(nm__lock *lock) {
     pthread_mutex_destroy(&lock->waiting);
 }
 
+void nm__lock_after_fork(nm__lock *lock) {
+    nm__lock_open(lock);
+    lock->state = NM__LOCK_HELD;
+}
+
 void nm__lock_wait(nm__lock *lock) {
     for (int i = 0; i < LOOKS; i++)
         if (nm_atomic_load(&lock->state, NM_RELAXED) == NM__LOCK_FREE && nm__lock_try(lock)) return;

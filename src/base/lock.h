@@ -23,6 +23,9 @@ void nm__lock_close(nm__lock *lock);
 void nm__lock_wait(nm__lock *lock);
 void nm__lock_wake(nm__lock *lock);
 
+/* In the child of a fork, where this thread holds it: who waited for it is gone, and may have had a hand on what is waited with. */
+void nm__lock_after_fork(nm__lock *lock);
+
 static inline bool nm__lock_try(nm__lock *lock) {
     uint32_t seen = NM__LOCK_FREE;
     /* acquire: pairs with the release in nm__lock_give; what was written under the lock is seen */

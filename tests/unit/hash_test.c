@@ -2,8 +2,8 @@
 #include "base/hash.h"
 #include "testing.h"
 
-/* The specification read once more, slowly: bytes gathered one by one, a state in an array, rounds counted. With c = 2 and
- * d = 4 it is SipHash-2-4, whose published vectors show that it was read right. */
+/* The specification read once more, slowly: bytes gathered one by one, a state in an array, rounds counted. With c = 2
+ * and d = 4 it is SipHash-2-4, whose published vectors show that it was read right. */
 static uint64_t turn(uint64_t x, unsigned by) { return x << by | x >> (64 - by); }
 
 static void rounds(uint64_t v[4], int count) {
@@ -64,6 +64,25 @@ static void every_length_agrees_with_the_reference_at_every_alignment(void **sta
     assert_int_equal(nm__siphash13(paper_key, NULL, 0), slow_siphash(1, 3, paper_key, data, 0));
 }
 
+/* In a piece of memory of its own, so that AddressSanitizer sees a step too far on either side. */
+static void a_key_is_read_to_its_ends_and_no_further(void **state) {
+    (void)state;
+    uint64_t seed = test_seed();
+    for (size_t bytes = 1; bytes <= 72; bytes++) {
+        unsigned char *data = malloc(bytes);
+        assert_non_null(data);
+        for (size_t i = 0; i < bytes; i++) data[i] = (unsigned char)test_random(&seed);
+        uint64_t whole = nm__siphash13(paper_key, data, bytes);
+        assert_int_equal(whole, slow_siphash(1, 3, paper_key, data, bytes));
+        for (size_t i = 0; i < bytes; i++) {
+            data[i] ^= 0x80;
+            assert_int_not_equal(nm__siphash13(paper_key, data, bytes), whole);
+            data[i] ^= 0x80;
+        }
+        free(data);
+    }
+}
+
 static void each_bit_of_key_and_data_changes_about_half_of_the_hash(void **state) {
     (void)state;
     unsigned char data[16] = "sixteen bytes..";
@@ -85,6 +104,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(the_reference_gives_the_published_vectors_of_siphash_2_4),
         cmocka_unit_test(every_length_agrees_with_the_reference_at_every_alignment),
+        cmocka_unit_test(a_key_is_read_to_its_ends_and_no_further),
         cmocka_unit_test(each_bit_of_key_and_data_changes_about_half_of_the_hash),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
