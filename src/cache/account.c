@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-/* The account: how much of the budget is granted. Every byte in it is charged to the scope as well, so the two agree. */
+/* The account: how much of the budget is granted. Every byte in it is charged to the scope as well, so the two agree (but for
+ * objects that somebody else has charged). */
 #include "cache/cache_internal.h"
 
 bool nm__account_take(nm_cache *cache, size_t bytes) {
     size_t granted = nm_atomic_load(&cache->granted_bytes, NM_RELAXED);
     do {
-        /* relaxed: a resize that lowers the limit then passes through all shards' locks, under which takes are made */
+        /* relaxed: a resize that lowers the limit then passes through all locks under which takes are made */
         size_t limit = nm_atomic_load(&cache->limit_bytes, NM_RELAXED);
         if (granted > limit || bytes > limit - granted) return false;
     } while (!nm_atomic_cas_weak(&cache->granted_bytes, &granted, granted + bytes, NM_RELAXED, NM_RELAXED));
@@ -56,13 +57,15 @@ nm_status nm__object_charge(nm__shard *shard, size_t bytes) {
     nm_cache *cache = shard->cache;
     if (bytes == 0) return NM_OK;
     if (!nm__account_take(cache, bytes)) return NM_ECAPACITY;
-    nm_status status = nm__outside_charge(cache->scope, bytes, cache->grant_mode, &cache->holder);
-    if (status != NM_OK) {
-        nm__account_give(cache, bytes);
-        return status == NM_ECAPACITY ? NM_EBUDGET : status;
+    if (!cache->objects_charged_elsewhere) {
+        nm_status status = nm__outside_charge(cache->scope, bytes, cache->grant_mode, &cache->holder);
+        if (status != NM_OK) {
+            nm__account_give(cache, bytes);
+            return status == NM_ECAPACITY ? NM_EBUDGET : status;
+        }
+        shard->unsettled = true;
     }
     shard->object_bytes += bytes;
-    shard->unsettled = true;
     return NM_OK;
 }
 
@@ -70,6 +73,6 @@ void nm__object_uncharge(nm__shard *shard, size_t bytes) {
     if (bytes == 0) return;
     shard->object_bytes -= bytes;
     shard->given_bytes += bytes;
-    nm__outside_uncharge(shard->cache->scope, bytes);
+    if (!shard->cache->objects_charged_elsewhere) nm__outside_uncharge(shard->cache->scope, bytes);
     nm__account_give(shard->cache, bytes);
 }

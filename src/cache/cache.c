@@ -12,14 +12,17 @@
 #define NM__FLOOR_SHARE    8
 #define NM__STEP_SHARE     16
 #define NM__STEP_MAX       ((size_t)256 << 10)
+#define NM__HUGE_SHARES    2
 /* Entries that one hold of a lock removes. */
 #define NM__CLEAR_ENTRIES 256
-/* The first page of heap, index and pin slots. */
+/* The first page of heap, its map, and index; the desk's page of slots. */
 #define NM__SHARD_PAGES 3
+#define NM__DESK_PAGES  1
 
 static bool options_read(nm_cache_options *own, const nm_cache_options *options) {
     *own = nm_cache_options_init();
-    return nm__options_read(own, sizeof *own, options) == NM_OK && (unsigned)own->policy <= NM_CACHE_LRU &&
+    return nm__options_read(own, sizeof *own, options) == NM_OK && (unsigned)own->policy <= NM_CACHE_ADAPTIVE &&
+           (unsigned)own->objective <= NM_OBJECTIVE_BYTES && (unsigned)own->hash <= NM_HASH_FAST &&
            own->protected_percent <= 99 && own->shard_count <= NM__SHARDS_MAX &&
            (own->shard_count == 0 || nm__is_power_of_two(own->shard_count)) && own->budget_bytes <= NM__BYTES_MAX;
 }
@@ -34,16 +37,21 @@ static size_t own_bytes(unsigned shard_count) {
     return nm__round_up(sizeof(nm_cache) + shard_count * sizeof(nm__shard), NM__PAGE_BYTES);
 }
 
+static size_t least_bytes(unsigned shard_count) {
+    return own_bytes(shard_count) + ((size_t)shard_count * NM__SHARD_PAGES + NM__DESK_PAGES) * NM__PAGE_BYTES;
+}
+
 size_t nm_cache_min_bytes(const nm_cache_options *options) {
     nm_cache_options o;
     if (!options_read(&o, options)) return 0;
-    return own_bytes(shards_for(&o)) + (size_t)shards_for(&o) * NM__SHARD_PAGES * NM__PAGE_BYTES;
+    return least_bytes(shards_for(&o));
 }
 
 size_t nm_cache_charge(const nm_cache_options *options, size_t key_len, size_t value_len) {
     nm_cache_options o;
     if (!options_read(&o, options) || key_len == 0) return SIZE_MAX;
-    uint32_t units = nm__entry_units(key_len, value_len, o.ttl_ms != 0 && o.ttl_ms != NM_TTL_NEVER);
+    bool more = o.track_access || (o.ttl_ms != 0 && o.ttl_ms != NM_TTL_NEVER) || key_len > UINT8_MAX;
+    uint32_t units = nm__entry_units(key_len, value_len, more);
     return units != 0 ? (size_t)units * NM__UNIT_BYTES : SIZE_MAX;
 }
 
@@ -58,32 +66,54 @@ static nm_cache *cache_of(nm__member *member) {
     return (nm_cache *)(void *)((unsigned char *)member - offsetof(nm_cache, member));
 }
 
+static void thread_ends(nm__member *member) { nm__reader_leave(cache_of(member)); }
+
 static void before_fork(nm__member *member) {
     nm_cache *cache = cache_of(member);
     pthread_mutex_lock(&cache->resize_lock);
-    for (unsigned i = 0; i < cache->shard_count; i++) pthread_mutex_lock(&cache->shards[i].lock);
+    for (unsigned i = 0; i < cache->shard_count; i++) nm__lock_take(&cache->shards[i].lock);
+    nm__flight_before_fork(&cache->flight);
+    nm__lock_take(&cache->desk.lock);
+    if (cache->sampler != NULL) nm__lock_take(&cache->sampler->lock);
 }
 
 static void after_fork(nm__member *member, bool in_child) {
-    (void)in_child;
     nm_cache *cache = cache_of(member);
-    for (unsigned i = cache->shard_count; i-- > 0;) pthread_mutex_unlock(&cache->shards[i].lock);
+    if (in_child) {
+        nm__lock_after_fork(&cache->desk.lock);
+        if (cache->sampler != NULL) nm__lock_after_fork(&cache->sampler->lock);
+        for (unsigned i = 0; i < cache->shard_count; i++) nm__lock_after_fork(&cache->shards[i].lock);
+        nm__readers_after_fork(cache);
+    }
+    if (cache->sampler != NULL) nm__lock_give(&cache->sampler->lock);
+    nm__lock_give(&cache->desk.lock);
+    nm__flight_after_fork(&cache->flight, in_child);
+    for (unsigned i = cache->shard_count; i-- > 0;) nm__lock_give(&cache->shards[i].lock);
     pthread_mutex_unlock(&cache->resize_lock);
 }
 
-static const nm__member_class member_class = {.before_fork = before_fork, .after_fork = after_fork};
+static const nm__member_class member_class = {
+    .thread_ends = thread_ends, .before_fork = before_fork, .after_fork = after_fork};
 
 static const nm__holder_class cache_class = {
     .part = "cache", .reclaim = nm__cache_reclaim, .close = force_close, .used = used};
 
-static size_t weight_of(const nm__node *node) {
-    return nm__entry_weight((const nm__entry *)(const void *)((const unsigned char *)node - offsetof(nm__entry, node)));
+static size_t weight_of(void *context, uint32_t number) { return nm__entry_weight(nm__entry_at(context, number)); }
+
+static uint64_t hash_of(void *context, uint32_t number) {
+    return nm__entry_hash(context, nm__entry_at(context, number));
 }
 
+static nm__timer *timer_of(void *context, uint32_t number) {
+    return &nm__entry_more_of(nm__entry_at(context, number))->timer;
+}
+
+static const nm__policy_owner policy_owner = {.weight = weight_of, .hash = hash_of};
+
 /* As much address space as the budget may ever want; if the system has less, as it has, down to the budget itself. */
-static nm_status reserve(size_t *bytes, size_t least, void **out) {
+static nm_status reserve(size_t *bytes, size_t least, size_t align, void **out) {
     nm_status status;
-    while ((status = nm__range_reserve(*bytes, NM__PAGE_BYTES, out)) != NM_OK && *bytes / 2 >= least)
+    while ((status = nm__range_reserve(*bytes, align, out)) != NM_OK && *bytes / 2 >= least)
         *bytes = nm__round_up(*bytes / 2, NM__PAGE_BYTES);
     return status;
 }
@@ -93,43 +123,68 @@ static nm_status open_shard(nm_cache *cache, nm__shard *shard) {
     size_t budget = nm__min(nm__round_up(cache->opening_budget, NM__PAGE_BYTES), most);
     size_t limit = nm__round_up(nm__min(nm__limit(cache->scope), most), NM__PAGE_BYTES);
     size_t heap_bytes = nm__min(nm__min(budget * NM__RESIZE_MAX, most), nm__max(limit, budget));
-    void *heap_range;
-    nm_status status = reserve(&heap_bytes, budget, &heap_range);
+    size_t align = cache->huge_pages ? NM__HUGE_BYTES : NM__PAGE_BYTES;
+    nm_status status = reserve(&heap_bytes, budget, align, &shard->heap_range);
     if (status != NM_OK) return status;
     shard->heap_reserved = heap_bytes;
+    size_t huge = nm__round_down(heap_bytes, NM__HUGE_BYTES);
+    if (cache->huge_pages && huge != 0) (void)nm__os_get()->use_huge_pages(shard->heap_range, huge); /* a wish */
+    size_t map_bytes = nm__heap_map_bytes(heap_bytes);
+    status = reserve(&map_bytes, map_bytes, NM__PAGE_BYTES, &shard->map_range);
+    if (status != NM_OK) return status;
+    shard->map_reserved = map_bytes;
     shard->pages = (nm__pages){.commit = nm__shard_commit, .decommit = nm__shard_decommit, .context = shard};
-    status = nm__heap_open(&shard->heap, heap_range, heap_bytes, &shard->pages);
-    if (status != NM_OK) {
-        nm__range_release(heap_range, heap_bytes);
-        return status;
-    }
-    unsigned char *first = (unsigned char *)&nm__heap_at(&shard->heap, NM__HEAP_FIRST)->node;
-    nm__segments_open(&shard->segments, first - NM__HEAP_FIRST * NM__UNIT_BYTES, weight_of);
-    /* A bucket for each of the smallest entries that the heap can hold. */
-    size_t index_bytes = nm__round_up(heap_bytes / (sizeof(nm__entry) / sizeof(uint32_t)), NM__PAGE_BYTES);
-    status = reserve(&index_bytes, NM__PAGE_BYTES, &shard->index_range);
+    status = nm__heap_open(&shard->heap, shard->heap_range, heap_bytes, shard->map_range, &shard->pages);
+    if (status != NM_OK) return status;
+    nm__wheel_open(&shard->wheel, timer_of, shard, nm__os_get()->clock_coarse_ms());
+    void *nodes = (unsigned char *)&nm__entry_at(shard, NM__HEAP_FIRST)->node - NM__HEAP_FIRST * NM__UNIT_BYTES;
+    nm__policy_open(&shard->policy, &policy_owner, shard, nodes, cache->policy, cache->objective,
+                    cache->protected_percent, NULL, 0);
+    /* A word for each of the smallest entries that the heap can hold, and a quarter more. */
+    size_t index_bytes = nm__round_up(heap_bytes / (sizeof(nm__entry) + 4) * sizeof(uint64_t) / 4 * 5, NM__PAGE_BYTES);
+    status = reserve(&index_bytes, 2 * NM__PAGE_BYTES, NM__PAGE_BYTES, &shard->index_range);
     if (status != NM_OK) return status;
     shard->index_reserved = index_bytes;
-    status = nm__index_open(&shard->index, shard->index_range, index_bytes, &shard->heap, &shard->pages);
-    if (status != NM_OK) return status;
-    return nm__slot_page_take(shard, false);
+    return nm__index_open(&shard->index, shard->index_range, index_bytes, &shard->heap, &shard->pages, hash_of, shard);
+}
+
+/* The policy's tables, where a shard can spare them: it works without, less well. */
+#define NM__TABLES_SHARE 32
+
+static void open_tables(nm_cache *cache, nm__shard *shard) {
+    size_t room = cache->opening_budget / cache->shard_count;
+    size_t bytes = nm__round_up(nm__policy_tables_bytes(cache->policy, room, 0), NM__PAGE_BYTES);
+    if (bytes == 0 || bytes > room / NM__TABLES_SHARE ||
+        nm__range_reserve(bytes, NM__PAGE_BYTES, &shard->tables) != NM_OK)
+        return;
+    shard->tables_reserved = bytes;
+    if (nm__shard_commit(shard, shard->tables, bytes) != NM_OK) return;
+    shard->tables_bytes = bytes;
+    nm__policy_set_tables(&shard->policy, shard->tables, bytes);
 }
 
 /* No entry is in it any more. */
 static void dismantle(nm_cache *cache) {
     nm_scope *scope = cache->scope;
+    nm__sampler_close(cache);
+    nm__readers_free(cache);
+    nm__desk_close(cache);
     for (unsigned i = 0; i < cache->shard_count; i++) {
         nm__shard *shard = &cache->shards[i];
-        nm__slot_pages_give(shard);
-        if (shard->index_range != NULL)
-            nm__range_drop(scope, shard->index_range, shard->index.page_count * NM__PAGE_BYTES, shard->index_reserved);
-        if (shard->heap.base != NULL)
-            nm__range_drop(scope, shard->heap.base, nm__heap_bytes(&shard->heap), shard->heap_reserved);
-        pthread_mutex_destroy(&shard->lock);
+        nm__range_drop(scope, shard->index_range, nm__index_bytes(&shard->index), shard->index_reserved);
+        nm__range_drop(scope, shard->map_range, shard->heap.map_bytes, shard->map_reserved);
+        nm__range_drop(scope, shard->heap_range, nm__heap_bytes(&shard->heap), shard->heap_reserved);
+        nm__range_drop(scope, shard->tables, shard->tables_bytes, shard->tables_reserved);
+        nm__lock_close(&shard->lock);
     }
+    nm__lock_close(&cache->desk.lock);
+    nm__flight_close(&cache->flight);
     pthread_mutex_destroy(&cache->resize_lock);
     nm__range_drop(scope, cache->range, cache->range_bytes, cache->range_bytes);
 }
+
+/* Of the process: gives caches their ids, nothing else. */
+static NM_ATOMIC(uint64_t) last_id;
 
 static void set_up(nm_cache *cache, nm_scope *scope, const nm_cache_options *o, const uint64_t key[2], size_t bytes) {
     cache->scope = scope;
@@ -139,13 +194,21 @@ static void set_up(nm_cache *cache, nm_scope *scope, const nm_cache_options *o, 
     cache->hash_key[1] = key[1];
     cache->on_evict = o->on_evict;
     cache->context = o->context;
+    cache->id = nm_atomic_add(&last_id, 1, NM_RELAXED) + 1;
     cache->ttl_ms = o->ttl_ms != 0 ? o->ttl_ms : NM_TTL_NEVER;
+    cache->negative_ttl_ms = o->negative_ttl_ms;
+    cache->hash = o->hash;
+    cache->objective = o->objective;
+    cache->track_access = o->track_access;
+    cache->objects_charged_elsewhere = o->objects_charged_elsewhere;
     cache->opening_budget = o->budget_bytes;
     cache->shard_count = shards_for(o);
     cache->shard_shift = 64 - nm__log2_floor(cache->shard_count);
-    cache->least_bytes = bytes + (size_t)cache->shard_count * NM__SHARD_PAGES * NM__PAGE_BYTES;
+    cache->least_bytes = least_bytes(cache->shard_count);
     size_t step = nm__round_down(o->budget_bytes / NM__STEP_SHARE / cache->shard_count, NM__PAGE_BYTES);
     cache->step_bytes = nm__max(NM__PAGE_BYTES, nm__min(step, NM__STEP_MAX));
+    /* Small steps give others what they need; large ones win a fifth of a look-up's time where a shard has a few. */
+    cache->huge_pages = !o->elastic && o->budget_bytes / cache->shard_count >= NM__HUGE_SHARES * NM__HUGE_BYTES;
     cache->floor_bytes = o->floor_bytes;
     cache->protected_percent = o->protected_percent != 0 ? o->protected_percent : NM__PROTECTED_AUTO;
     cache->policy = o->policy != NM_CACHE_DEFAULT ? o->policy : NM_CACHE_SLRU;
@@ -157,9 +220,11 @@ static void set_up(nm_cache *cache, nm_scope *scope, const nm_cache_options *o, 
     cache->holder.class = &cache_class;
     cache->holder.name = cache->name;
     pthread_mutex_init(&cache->resize_lock, NULL);
+    nm__lock_open(&cache->desk.lock);
+    nm__flight_open(&cache->flight);
     for (unsigned i = 0; i < cache->shard_count; i++) {
         cache->shards[i].cache = cache;
-        pthread_mutex_init(&cache->shards[i].lock, NULL);
+        nm__lock_open(&cache->shards[i].lock);
     }
 }
 
@@ -189,6 +254,7 @@ nm_status nm_cache_open_at(nm_cache **out, nm_scope *scope, const nm_cache_optio
     nm_cache *cache = memory;
     memset(cache, 0, bytes);
     set_up(cache, scope, &o, key, bytes);
+    status = nm__desk_open(cache);
     for (unsigned i = 0; i < cache->shard_count && status == NM_OK; i++) status = open_shard(cache, &cache->shards[i]);
     if (status != NM_OK) {
         dismantle(cache);
@@ -199,6 +265,8 @@ nm_status nm_cache_open_at(nm_cache **out, nm_scope *scope, const nm_cache_optio
         cache->shards[i].unsettled = false;
         nm__shard_share(&cache->shards[i]);
     }
+    nm__sampler_open(cache);
+    for (unsigned i = 0; i < cache->shard_count; i++) open_tables(cache, &cache->shards[i]);
     nm__process_join(&cache->member, &member_class);
     nm__holder_add(scope, &cache->holder, cache->elastic ? NM__RECLAIM_CACHE : NM__RECLAIM_NEVER);
     nm__settle(scope, &cache->holder);
@@ -210,26 +278,58 @@ nm_status nm_cache_open_at(nm_cache **out, nm_scope *scope, const nm_cache_optio
 
 void nm__cache_empty(nm__shard *shard, nm_evict_reason reason) {
     /* What is there now; what others put meanwhile may be among it, and then something older stays instead. */
-    size_t left = nm_atomic_load(&shard->entry_count, NM_RELAXED);
+    size_t left = nm_atomic_load(&shard->entry_count, NM_RELAXED) + nm_atomic_load(&shard->dead_count, NM_RELAXED);
     while (left > 0) {
         nm__doomed doomed = {0};
         nm__shard_lock(shard);
+        if (reason == NM_EVICT_REMOVED) nm__flight_clear_seen(&shard->cache->flight);
         for (int i = 0; i < NM__CLEAR_ENTRIES && left > 0; i++, left--) {
-            uint32_t at = nm__segments_victim(&shard->segments);
-            if (at == 0) at = shard->segments.lists[NM__HELD].tail;
+            bool dead = shard->dead.tail != 0;
+            uint32_t at = dead ? shard->dead.tail : nm__policy_any(&shard->policy);
             if (at == 0) {
                 left = 0;
                 break;
             }
-            nm__entry_leave(shard, at, reason, &doomed);
+            uint64_t hash = nm__entry_hash(shard, nm__entry_at(shard, at));
+            nm__entry_leave(shard, nm__entry_place(shard, at, hash), dead ? NM_EVICT_REMOVED : reason, &doomed);
+            (void)nm__index_step(&shard->index);
         }
         nm__shard_unlock(shard, &doomed);
     }
 }
 
+/* All entries of the shard are dead from now on: out of the counts at once, given back by later calls. */
+static void bury(nm__shard *shard) {
+    nm__doomed doomed = {0};
+    nm__shard_lock(shard);
+    nm__flight_clear_seen(&shard->cache->flight);
+    nm__list list;
+    nm__policy_clear_to(&shard->policy, &list);
+    if (shard->dead.tail == 0) {
+        shard->dead = list;
+    } else if (list.head != 0) {
+        nm__entry_at(shard, shard->dead.tail)->node.next = list.head;
+        nm__entry_at(shard, list.head)->node.prev = shard->dead.tail;
+        shard->dead.tail = list.tail;
+    }
+    uint32_t count = shard->dead_count + (uint32_t)shard->entry_count;
+    nm_atomic_store(&shard->cleared, shard->version, NM_RELAXED);
+    /* release: pairs with the acquire in nm__entry_dead, which then sees `cleared` */
+    nm_atomic_store(&shard->dead_count, count, NM_RELEASE);
+    nm_atomic_store(&shard->used_bytes, 0, NM_RELAXED);
+    nm_atomic_store(&shard->entry_count, 0, NM_RELAXED);
+    nm__shard_unlock(shard, &doomed);
+}
+
 void nm_cache_clear(nm_cache *cache) {
     if (cache == NULL) return;
-    for (unsigned i = 0; i < cache->shard_count; i++) nm__cache_empty(&cache->shards[i], NM_EVICT_REMOVED);
+    bool at_once = cache->on_evict == NULL && !nm_atomic_load(&cache->had_objects, NM_RELAXED);
+    for (unsigned i = 0; i < cache->shard_count; i++) {
+        if (at_once)
+            bury(&cache->shards[i]);
+        else /* somebody has to be told of each */
+            nm__cache_empty(&cache->shards[i], NM_EVICT_REMOVED);
+    }
 }
 
 static void close_all(nm_cache *cache) {
@@ -240,13 +340,9 @@ static void close_all(nm_cache *cache) {
 
 nm_status nm_cache_close(nm_cache *cache) {
     if (cache == NULL) return NM_OK;
-    size_t pins = 0;
-    for (unsigned i = 0; i < cache->shard_count; i++) {
-        nm__shard_lock(&cache->shards[i]);
-        pins += cache->shards[i].pin_count;
-        pthread_mutex_unlock(&cache->shards[i].lock);
-    }
-    if (pins != 0) return NM_EBUSY;
+    nm__counts out;
+    nm__counts_sum(cache, &out);
+    if (out.pins != 0) return NM_EBUSY;
     nm__holder_remove(&cache->holder);
     /* relaxed: one thread closes, and what runs on it from now on is its own callbacks */
     nm_atomic_store(&cache->closing, true, NM_RELAXED);
@@ -257,18 +353,22 @@ nm_status nm_cache_close(nm_cache *cache) {
 static void force_close(nm__holder *holder, nm__leaks *leaks, const char *site) {
     nm_cache *cache = (nm_cache *)(void *)holder;
     nm_atomic_store(&cache->closing, true, NM_RELAXED); /* relaxed: as in nm_cache_close */
-    for (unsigned i = 0; i < cache->shard_count; i++) nm__slots_end_all(&cache->shards[i], leaks, site);
+    nm__slots_end_all(cache, leaks, site);
     close_all(cache);
 }
 
 /* ---- resize ---- */
 
+/* Also: no take under the limit that stood before is under way after this. */
 static void share_all(nm_cache *cache, bool grows) {
+    nm__lock_take(&cache->desk.lock);
+    nm__lock_give(&cache->desk.lock);
     for (unsigned i = 0; i < cache->shard_count; i++) {
         nm__shard_lock(&cache->shards[i]);
+        nm__shard_drain(&cache->shards[i]);
         if (grows) cache->shards[i].grown_out = false;
         nm__shard_share(&cache->shards[i]);
-        pthread_mutex_unlock(&cache->shards[i].lock);
+        nm__lock_give(&cache->shards[i].lock);
     }
 }
 
@@ -350,27 +450,36 @@ void nm_cache_get_stats_sized(const nm_cache *cache, nm_cache_stats *out, size_t
     for (unsigned i = 0; cache != NULL && i < cache->shard_count; i++) {
         nm__shard *shard = (nm__shard *)&cache->shards[i];
         nm__shard_lock(shard);
-        stats.hits += shard->hits;
-        stats.misses += shard->misses;
+        nm__shard_drain(shard);
         stats.puts += shard->puts;
         stats.evictions += shard->evictions;
         stats.rejections += shard->rejections;
         stats.expirations += shard->expirations;
-        stats.entry_count += shard->index.entry_count;
-        stats.pinned_count += shard->pin_count;
+        stats.entry_count += shard->entry_count;
         stats.used_bytes += shard->used_bytes;
-        stats.pinned_bytes += shard->pinned_bytes;
-        stats.probation_bytes += shard->segments.bytes[NM__PROBATION];
-        stats.protected_bytes += shard->segments.bytes[NM__PROTECTED];
-        stats.index_bytes += shard->index.page_count * NM__PAGE_BYTES;
-        pthread_mutex_unlock(&shard->lock);
+        stats.window_bytes += nm__policy_bytes(&shard->policy, NM__WINDOW);
+        stats.probation_bytes += nm__policy_bytes(&shard->policy, NM__PROBATION);
+        stats.protected_bytes += nm__policy_bytes(&shard->policy, NM__PROTECTED);
+        stats.index_bytes += nm__index_bytes(&shard->index);
+        stats.policy_bytes += shard->tables_bytes;
+        nm__lock_give(&shard->lock);
     }
     if (cache != NULL) {
+        nm__counts counts;
+        nm__counts_sum(cache, &counts);
+        stats.hits = counts.hits;
+        stats.misses = counts.misses;
+        stats.pinned_count = (size_t)counts.pins;
+        stats.pinned_bytes = (size_t)counts.pinned_bytes;
+        stats.loads = nm_atomic_load(&cache->loads, NM_RELAXED); /* relaxed: figures */
+        stats.load_failures = nm_atomic_load(&cache->load_failures, NM_RELAXED);
+        stats.policy_bytes += cache->sampler != NULL ? cache->sampler->bytes : 0;
         stats.granted_bytes = nm_cache_granted(cache);
         stats.budget_bytes = nm_cache_budget(cache);
         stats.used_bytes = nm__min(stats.used_bytes, stats.granted_bytes);
         stats.shard_count = cache->shard_count;
         stats.policy = cache->policy;
+        stats.objective = cache->objective;
         nm__name_copy(stats.name, cache->name);
     }
     nm__struct_write(out, out_bytes, &stats, sizeof stats);

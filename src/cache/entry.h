@@ -1,15 +1,19 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-/* The entry, which is a chunk of its shard's heap. Addresses inside a shard are offsets in units of 16 bytes; sizes keep one
- * bit for a mark, so a heap ends at 32 GiB.
+/* The entry, which is a chunk of its shard's heap. Addresses inside a shard are offsets in units of 8 bytes, so that a link
+ * costs 4 bytes; three bits of a size are marks, so a chunk ends at 4 GiB and a heap at 32 GiB.
  *
- *   0        8       16       24       32       40
- *   +--------+--------+--------+--------+--------+---------------+---------+-------+-----------------+
- *   | size   | hash   | next   | state  | cas    | value         | key     | slack | expiry, flags   |
- *   | before | chain  | prev   | lengths|        |               |         | 0..15 | (16, optional)  |
- *   +--------+--------+--------+--------+--------+---------------+---------+-------+-----------------+
- * A chunk begins 8 bytes past a multiple of 16, so that the value, first behind the header, lies on NM_ALIGN without
- * padding; the key, which needs no alignment, follows it. The value's length is what the others leave of the size. A free
- * chunk has the first 16 bytes only. */
+ *   0        4        8        12       16       20                                                      multiple of 8
+ *   +--------+--------+--------+--------+--------+-------+----------------+--------+----------+-----------------+
+ *   | size   | next   | prev   | state  | version| shift | value          | key    | slack    | more: expiry,   |
+ *   | marks  |        policy's node     |        | 0 or 8|                |        | 0..7     | flags (optional)|
+ *   +--------+--------+--------+--------+--------+-------+----------------+--------+----------+-----------------+
+ * A chunk begins 4 bytes in front of a multiple of 8, so the value, first behind the header, lies on a multiple of 8. Where its
+ * length is a multiple of 16 it lies on a multiple of 16 as well (no type that is larger needs that and has another size):
+ * such an entry is `wide`, with 8 bytes of room to shift it when it lies at an odd unit. The value's length is what the others
+ * leave of the size. A free chunk has size, next and prev, and its size once more in its last 4 bytes.
+ *
+ * Readers without a lock look at size, state and version of an entry that they have pinned, while its neighbours and its
+ * rank may change under the lock: these three words go through relaxed atomics. What readers take from them is constant. */
 #ifndef NM_SRC_CACHE_ENTRY_H
 #define NM_SRC_CACHE_ENTRY_H
 
@@ -17,80 +21,111 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "base/atomic.h"
 #include "base/math.h"
-#include "cache/policy.h"
+#include "cache/node.h"
+#include "cache/wheel.h"
 
 typedef struct nm__entry {
-    uint32_t size;   /* of the chunk in units; NM__CHUNK_FREE */
-    uint32_t before; /* size of the chunk in front, 0 at the bottom; NM__CHUNK_HELD */
-    uint32_t hash;   /* low half; of a free chunk: the next in its list */
-    uint32_t chain;  /* next in the bucket; of a free chunk: the one before in its list */
-    nm__node node;
-    uint16_t key_len;
-    uint8_t slack; /* unused bytes at the end */
-    uint8_t bits;
-    uint64_t cas;
+    NM_ATOMIC(uint32_t) size; /* of the chunk in units; NM__CHUNK_ marks */
+    nm__node node;            /* off the lists: next is a count or link, prev says what it is */
+    NM_ATOMIC(uint32_t) version;
 } nm__entry;
-static_assert(sizeof(nm__entry) == 40, "the value begins on a multiple of 16");
+static_assert(sizeof(nm__entry) == 20, "the value begins on a multiple of 8");
 
+/* At the end of the chunk, where an entry needs it. */
 typedef struct nm__entry_more {
-    uint64_t expires_ms; /* NM_TTL_NEVER: flags only */
+    nm__timer timer; /* expires_ms, read without the lock; NM_TTL_NEVER: it does not. Else it is in the shard's wheel */
     uint32_t flags;
-    uint32_t unused;
+    NM_ATOMIC(uint32_t) access_ms; /* of the last get, modulo 2^32 */
+    NM_ATOMIC(uint16_t) bits;
+    uint16_t key_len; /* of a key longer than 255 bytes */
 } nm__entry_more;
-static_assert(sizeof(nm__entry_more) == 16, "one unit");
+#define NM__MORE_BYTES ((size_t)28) /* without the padding that C adds */
+/* In its bits. */
+#define NM__MORE_FETCHED  1u
+#define NM__MORE_STALE    2u
+#define NM__MORE_WON      4u /* stale, and somebody was told to bring it up to date */
+#define NM__MORE_NEGATIVE 8u
+#define NM__MORE_UNTIMED  16u /* its time ended, and the wheel has given it up */
+static_assert(offsetof(nm__entry_more, key_len) + sizeof(uint16_t) == NM__MORE_BYTES, "it ends with the chunk");
 
 typedef struct nm__object {
     void *address;
     uint64_t bytes;
 } nm__object;
 
-#define NM__CHUNK_FREE 0x80000000u /* in size */
-#define NM__CHUNK_HELD 0x80000000u /* in before: neither free nor an entry, belongs to who empties that window */
-#define NM__UNITS_MAX  0x7fffffffu
-#define NM__HEAP_MAX   ((size_t)32 << 30)
+/* In size. Held: neither free nor an entry, belongs to who empties that window. */
+#define NM__CHUNK_FREE        0x80000000u
+#define NM__CHUNK_BEHIND_FREE 0x40000000u /* the chunk in front is free, and its size stands in front of this one */
+#define NM__CHUNK_HELD        0x20000000u
+#define NM__UNITS_MAX         0x1fffffffu
+#define NM__CHUNK_LEAST       ((uint32_t)3) /* units */
+#define NM__HEAP_MAX          ((size_t)32 << 30)
 
-/* node.state, below NM__NODE_PROTECTED. Only read and written under the lock, unlike the rest of the header, which is constant
- * while the entry is pinned. */
-#define NM__DOOMED       0x40000000u /* left the cache; waits for its callback */
-#define NM__ZOMBIE       0x20000000u /* left the cache; waits for its last unpin */
-#define NM__RESERVED     0x10000000u /* not in the cache yet */
-#define NM__CLAIMED      0x08000000u /* doomed, and its bytes belong to a window */
-#define NM__REASON       0x07000000u /* why it left */
-#define NM__REASON_SHIFT 24
-#define NM__PINS         0x00ffffffu /* as many as there are slots */
+/* In node.state, above the policy's 16 bits. */
+#define NM__ENTRY_WIDE    0x00010000u
+#define NM__ENTRY_FIXED   0x00020000u /* known to be pinned, or off the lists: it cannot be moved */
+#define NM__ENTRY_OBJECT  0x00040000u
+#define NM__ENTRY_MORE    0x00080000u
+#define NM__ENTRY_OFF     0x00100000u /* in no list of the policy: node.prev says what it is, node.next is its own */
+#define NM__SLACK_SHIFT   21          /* 3 bits */
+#define NM__KEY_LEN_SHIFT 24          /* 8 bits; 0: in `more` */
 
-/* bits */
-#define NM__HAS_MORE  0x01u
-#define NM__IS_OBJECT 0x02u
+/* In node.prev of an entry that is off. */
+#define NM__OFF_DOOMED       1u  /* left the cache; waits for its callback */
+#define NM__OFF_ZOMBIE       2u  /* left the cache; node.next pins hold it */
+#define NM__OFF_RESERVED     4u  /* not in the cache yet */
+#define NM__OFF_CLAIMED      8u  /* doomed, and its bytes belong to a window */
+#define NM__OFF_MOVED        16u /* did not leave: another chunk has its contents */
+#define NM__OFF_REASON_SHIFT 8   /* why it left */
 
-static inline size_t nm__entry_bytes(const nm__entry *e) {
-    return (size_t)(e->size & ~NM__CHUNK_FREE) * NM__UNIT_BYTES;
+static inline uint32_t nm__chunk_units(const nm__entry *e) {
+    return nm_atomic_load(&e->size, NM_RELAXED) & NM__UNITS_MAX;
 }
-static inline size_t nm__entry_more_bytes(const nm__entry *e) {
-    return e->bits & NM__HAS_MORE ? sizeof(nm__entry_more) : 0;
+static inline size_t nm__entry_bytes(const nm__entry *e) { return (size_t)nm__chunk_units(e) * NM__UNIT_BYTES; }
+static inline nm__entry_more *nm__entry_more_in(const nm__entry *e, uint32_t state) {
+    if (!(state & NM__ENTRY_MORE)) return NULL;
+    return (nm__entry_more *)(void *)((unsigned char *)(uintptr_t)e + nm__entry_bytes(e) - NM__MORE_BYTES);
 }
-static inline unsigned char *nm__entry_value(const nm__entry *e) { return (unsigned char *)(uintptr_t)(e + 1); }
+static inline nm__entry_more *nm__entry_more_of(const nm__entry *e) {
+    return nm__entry_more_in(e, nm__node_state(&e->node));
+}
+/* relaxed: a time, which readers take as it was or as it is */
+static inline uint64_t nm__more_expires(const nm__entry_more *more) {
+    return nm_atomic_load(&more->timer.expires_ms, NM_RELAXED);
+}
+static inline size_t nm__entry_key_len(const nm__entry *e) {
+    uint32_t state = nm__node_state(&e->node), len = state >> NM__KEY_LEN_SHIFT;
+    return len != 0 ? len : nm__entry_more_in(e, state)->key_len;
+}
+static inline unsigned char *nm__entry_value(const nm__entry *e) {
+    uintptr_t at = (uintptr_t)(e + 1);
+    /* at is a multiple of 8 */
+    return (unsigned char *)(nm__node_state(&e->node) & NM__ENTRY_WIDE ? (at + 8) & ~(uintptr_t)15 : at);
+}
 static inline size_t nm__entry_value_len(const nm__entry *e) {
-    return nm__entry_bytes(e) - sizeof(nm__entry) - nm__entry_more_bytes(e) - e->key_len - e->slack;
+    uint32_t state = nm__node_state(&e->node);
+    return nm__entry_bytes(e) - sizeof(nm__entry) - (state & NM__ENTRY_WIDE ? 8 : 0) -
+           (state & NM__ENTRY_MORE ? NM__MORE_BYTES : 0) - nm__entry_key_len(e) - (state >> NM__SLACK_SHIFT & 7);
 }
 static inline unsigned char *nm__entry_key(const nm__entry *e) { return nm__entry_value(e) + nm__entry_value_len(e); }
-static inline nm__entry_more *nm__entry_more_of(const nm__entry *e) {
-    if (!(e->bits & NM__HAS_MORE)) return NULL;
-    return (nm__entry_more *)(void *)((unsigned char *)(uintptr_t)e + nm__entry_bytes(e) - sizeof(nm__entry_more));
-}
 static inline size_t nm__entry_object_bytes(const nm__entry *e) {
-    return e->bits & NM__IS_OBJECT ? (size_t)((const nm__object *)(const void *)nm__entry_value(e))->bytes : 0;
+    if (!(nm__node_state(&e->node) & NM__ENTRY_OBJECT)) return 0;
+    return (size_t)((const nm__object *)(const void *)nm__entry_value(e))->bytes;
 }
 /* What it counts in `used` and in its segment. */
 static inline size_t nm__entry_weight(const nm__entry *e) { return nm__entry_bytes(e) + nm__entry_object_bytes(e); }
 
-/* Units of an entry; 0 if no heap can hold it. */
+static inline bool nm__value_is_wide(size_t value_len) { return value_len != 0 && value_len % 16 == 0; }
+
+/* Units of an entry; 0 if no chunk can hold it. */
 static inline uint32_t nm__entry_units(size_t key_len, size_t value_len, bool more) {
-    if (value_len >= NM__HEAP_MAX || key_len > UINT16_MAX) return 0;
-    size_t bytes = sizeof(nm__entry) + (more ? sizeof(nm__entry_more) : 0) + value_len + key_len;
+    if (value_len >= (size_t)NM__UNITS_MAX * NM__UNIT_BYTES || key_len > UINT16_MAX) return 0;
+    size_t bytes =
+        sizeof(nm__entry) + (nm__value_is_wide(value_len) ? 8 : 0) + (more ? NM__MORE_BYTES : 0) + value_len + key_len;
     size_t units = (bytes + NM__UNIT_BYTES - 1) / NM__UNIT_BYTES;
-    return units <= NM__UNITS_MAX - 256 ? (uint32_t)units : 0;
+    return units <= NM__UNITS_MAX ? (uint32_t)units : 0;
 }
 
 #endif

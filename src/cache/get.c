@@ -1,38 +1,164 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-/* Look-ups: get, contains, remove. */
+/* Look-ups: without a lock where the thread has a reader, with the shard's lock else. */
 #include "cache/cache_internal.h"
 
-static bool key_valid(const void *key, size_t key_len) {
-    return key != NULL && key_len != 0 && key_len <= NM_CACHE_KEY_MAX;
+/* ---- what an entry tells; the caller has it pinned ---- */
+
+/* Times and marks. False: it is no entry for this caller. */
+static bool describe_more(nm__entry_more *more, nm_entry *out) {
+    uint64_t expires = nm__more_expires(more); /* relaxed, all here: figures, each by itself */
+    uint64_t now = nm__os_get()->clock_coarse_ms();
+    if (expires != NM_TTL_NEVER) {
+        if (expires <= now) return false;
+        out->expires_ms = expires - now;
+    }
+    uint16_t bits = nm_atomic_load(&more->bits, NM_RELAXED);
+    out->negative = (bits & NM__MORE_NEGATIVE) != 0;
+    out->flags = more->flags;
+    out->fetched = (bits & NM__MORE_FETCHED) != 0;
+    uint32_t accessed = nm_atomic_load(&more->access_ms, NM_RELAXED);
+    out->last_access_ms = (uint32_t)((uint32_t)now - accessed);
+    out->stale = (bits & NM__MORE_STALE) != 0;
+    return true;
 }
 
-/* Finds and pins; `site` goes to the slot. *weight: what the entry counts. */
-static bool get(nm_cache *cache, const void *key, size_t key_len, nm_entry *out, size_t *weight, const char *site) {
-    uint64_t hash = nm__cache_hash(cache, key, key_len);
+/* A use leaves its marks; the first reader of a stale entry wins. */
+static void mark_use(nm__entry_more *more, nm_entry *out) {
+    uint32_t now = (uint32_t)nm__os_get()->clock_coarse_ms();
+    if (nm_atomic_load(&more->access_ms, NM_RELAXED) != now) nm_atomic_store(&more->access_ms, now, NM_RELAXED);
+    if (!out->fetched) nm_atomic_or(&more->bits, NM__MORE_FETCHED, NM_RELAXED);
+    if (out->stale) out->won = (nm_atomic_or(&more->bits, NM__MORE_WON, NM_RELAXED) & NM__MORE_WON) == 0;
+}
+
+static inline bool describe(const nm__entry *e, nm_entry *out) {
+    uint32_t state = nm__node_state(&e->node);
+    out->value = nm__entry_value(e);
+    out->value_len = nm__entry_value_len(e);
+    out->key = (unsigned char *)out->value + out->value_len;
+    out->key_len = nm__entry_key_len(e);
+    out->cas = nm_atomic_load(&e->version, NM_RELAXED);
+    out->expires_ms = out->last_access_ms = NM_TTL_NEVER;
+    out->flags = 0;
+    out->fetched = out->stale = out->won = out->negative = false;
+    if (NM_LIKELY((state & (NM__ENTRY_OBJECT | NM__ENTRY_MORE)) == 0)) return true;
+    if (state & NM__ENTRY_OBJECT) {
+        const nm__object *object = out->value;
+        out->value_len = (size_t)object->bytes;
+        out->value = object->address;
+    }
+    return !(state & NM__ENTRY_MORE) || describe_more(nm__entry_more_in(e, state), out);
+}
+
+void nm__entry_describe(const nm__shard *shard, uint32_t offset, nm_entry *out) {
+    (void)describe(nm__entry_at(shard, offset), out);
+}
+
+static void set_empty(nm_entry *out, bool negative) {
+    memset(out, 0, sizeof *out);
+    out->negative = negative;
+}
+
+/* ---- with the lock ---- */
+
+bool nm__pin_locked(nm__shard *shard, nm__reader *reader, nm__slot *slot, nm__place_of place, const char *site,
+                    nm_entry *out) {
+    const nm__entry *e = nm__entry_at(shard, place.offset);
+    if (!nm__index_pin_locked(&shard->index, place)) return false;
+    (void)describe(e, out);
+    nm__slot_issue(shard, slot, place, NM__SLOT_PIN, site, out);
+    nm__counts_pin(shard->cache, reader, 1, (int64_t)nm__entry_weight(e));
+    return true;
+}
+
+static void count_look(nm_cache *cache, nm__reader *reader, bool hit) {
+    uint64_t *own = reader != NULL ? (hit ? &reader->counts.hits : &reader->counts.misses) : NULL;
+    /* relaxed: figures */
+    if (own != NULL)
+        nm_atomic_store(own, nm_atomic_load(own, NM_RELAXED) + 1, NM_RELAXED);
+    else
+        nm_atomic_add(hit ? &cache->counts.hits : &cache->counts.misses, 1, NM_RELAXED);
+}
+
+bool nm__get_locked(nm_cache *cache, uint64_t hash, const void *key, size_t key_len, nm_entry *out, const char *site) {
+    nm__reader *reader = nm__reader_get(cache);
     nm__shard *shard = nm__shard_of(cache, hash);
     nm__doomed doomed = {0};
+    nm__place_of place;
+    bool negative = false;
     nm__shard_lock(shard);
+    if (reader != NULL) nm__reader_drain(reader, shard);
     /* The slot before the look-up: making room for one may evict. */
-    bool ready = shard->free_slot != NULL || nm__slot_ready(shard, &doomed);
-    uint32_t at = nm__index_find(&shard->index, (uint32_t)hash, key, key_len);
-    if (at != 0) {
-        const nm__entry *e = nm__heap_at(&shard->heap, at);
-        if (nm__entry_expired(e, nm__now_if_needed(e))) {
-            nm__entry_leave(shard, at, NM_EVICT_EXPIRED, &doomed);
-            at = 0;
-        }
-    }
-    bool hit = at != 0 && ready && !nm_atomic_load(&cache->closing, NM_RELAXED); /* relaxed: set by this thread */
+    nm__slot *slot = nm__slot_make(shard, reader, &doomed);
+    bool hit = nm__shard_find(shard, hash, key, key_len, &doomed, &place);
+    hit = hit && slot != NULL && !nm_atomic_load(&cache->closing, NM_RELAXED); /* relaxed: set by this thread */
     if (hit) {
-        shard->hits++;
-        *weight = nm__entry_weight(nm__heap_at(&shard->heap, at));
-        nm__entry_describe(shard, at, out);
-        nm__slot_lease(shard, at, NM__SLOT_PIN, site, out);
-    } else {
-        shard->misses++;
+        nm__entry_more *more = nm__entry_more_of(nm__entry_at(shard, place.offset));
+        if (more != NULL && (nm_atomic_load(&more->bits, NM_RELAXED) & NM__MORE_NEGATIVE)) {
+            negative = true;
+            hit = false;
+        } else {
+            hit = nm__pin_locked(shard, reader, slot, place, site, out);
+            if (hit && more != NULL) mark_use(more, out);
+        }
+        if (!(nm__node_state(&nm__entry_at(shard, place.offset)->node) & NM__ENTRY_FIXED))
+            nm__policy_hit(&shard->policy, place.offset, hash);
     }
     nm__shard_unlock(shard, &doomed);
+    count_look(cache, reader, hit || negative);
+    if (nm__is_sampled(cache, hash)) {
+        if (hit)
+            nm__sampler_hit(cache, hash, nm__entry_weight(out->slot->data));
+        else if (!negative)
+            nm__sampler_miss(cache, hash);
+    }
+    if (!hit && slot != NULL) nm__slot_give(cache, reader, slot);
+    if (!hit) set_empty(out, negative);
     return hit;
+}
+
+/* ---- without ---- */
+
+static inline void note_hit(nm__reader *reader, nm__shard *shard, nm__place_of place, uint64_t hash) {
+    nm__notes *notes = &reader->of_shard[nm__shard_number(shard)];
+    if (NM_UNLIKELY(notes->count == NM__READER_NOTES)) {
+        nm__reader_tell(reader, shard);
+        if (notes->count == NM__READER_NOTES) return;
+    }
+    notes->notes[notes->count++] = (nm__note){hash, place};
+}
+
+static inline bool get(nm_cache *cache, const void *key, size_t key_len, nm_entry *out, const char *site) {
+    uint64_t hash = nm__cache_hash(cache, key, key_len);
+    nm__shard *shard = nm__shard_of(cache, hash);
+    nm__reader *reader = nm__reader_quick(cache->id);
+    nm__place_of place;
+    if (NM_UNLIKELY(reader == NULL || reader->slot_count == 0 || nm_atomic_load(&cache->closing, NM_RELAXED)))
+        return nm__get_locked(cache, hash, key, key_len, out, site);
+    nm__find find = nm__index_pin(&shard->index, hash, key, key_len, &place);
+    if (find == NM__FIND_MISS) {
+        nm_atomic_store(&reader->counts.misses, reader->counts.misses + 1, NM_RELAXED); /* relaxed: a figure */
+        if (nm__is_sampled(cache, hash)) nm__sampler_miss(cache, hash);
+        set_empty(out, false);
+        return false;
+    }
+    if (NM_UNLIKELY(find == NM__FIND_UNSURE)) {
+        if (place.offset != 0) nm__entry_unpin(shard, place); /* another's, that it could not let go */
+        return nm__get_locked(cache, hash, key, key_len, out, site);
+    }
+    const nm__entry *e = nm__entry_at(shard, place.offset);
+    bool more = (nm__node_state(&e->node) & NM__ENTRY_MORE) != 0;
+    if (NM_UNLIKELY(nm__entry_dead(shard, e) || !describe(e, out) || (more && out->negative))) {
+        /* Rare: it has to leave, or is none. */
+        nm__entry_unpin(shard, place);
+        return nm__get_locked(cache, hash, key, key_len, out, site);
+    }
+    if (NM_UNLIKELY(more)) mark_use(nm__entry_more_of(e), out);
+    nm__slot_issue(shard, reader->slots[--reader->slot_count], place, NM__SLOT_PIN, site, out);
+    nm__count_pin(&reader->counts, 1, (int64_t)nm__entry_weight(e));
+    nm_atomic_store(&reader->counts.hits, reader->counts.hits + 1, NM_RELAXED); /* relaxed: a figure */
+    note_hit(reader, shard, place, hash);
+    if (nm__is_sampled(cache, hash)) nm__sampler_hit(cache, hash, nm__entry_weight(e));
+    return true;
 }
 
 bool(nm_cache_get)(nm_cache *cache, const void *key, size_t key_len, nm_entry *out) {
@@ -41,9 +167,9 @@ bool(nm_cache_get)(nm_cache *cache, const void *key, size_t key_len, nm_entry *o
 
 bool nm_cache_get_at(nm_cache *cache, const void *key, size_t key_len, nm_entry *out, const char *site) {
     if (out == NULL) return false;
-    memset(out, 0, sizeof *out);
-    size_t weight;
-    return cache != NULL && key_valid(key, key_len) && get(cache, key, key_len, out, &weight, site);
+    if (NM_LIKELY(cache != NULL && nm__key_valid(key, key_len))) return get(cache, key, key_len, out, site);
+    set_empty(out, false);
+    return false;
 }
 
 bool(nm_cache_get_in)(nm_cache *cache, nm_scope *holder, const void *key, size_t key_len, nm_entry *out) {
@@ -53,11 +179,11 @@ bool(nm_cache_get_in)(nm_cache *cache, nm_scope *holder, const void *key, size_t
 bool nm_cache_get_in_at(nm_cache *cache, nm_scope *holder, const void *key, size_t key_len, nm_entry *out,
                         const char *site) {
     if (out == NULL) return false;
-    memset(out, 0, sizeof *out);
-    if (cache == NULL || holder == NULL || !key_valid(key, key_len) || !nm__same_root(holder, cache->scope))
+    set_empty(out, false);
+    if (cache == NULL || holder == NULL || !nm__key_valid(key, key_len) || !nm__same_root(holder, cache->scope))
         return false;
-    size_t bytes;
-    if (!get(cache, key, key_len, out, &bytes, site)) return false;
+    if (!get(cache, key, key_len, out, site)) return false;
+    size_t bytes = nm__entry_weight(out->slot->data);
     /* What it weighs is known once it is found, so the note comes second. */
     if (nm__hold_prepare(holder, bytes) != NM_OK) {
         nm_entry_release_at(out, site);
@@ -67,30 +193,19 @@ bool nm_cache_get_in_at(nm_cache *cache, nm_scope *holder, const void *key, size
     return true;
 }
 
-nm_status nm_cache_remove(nm_cache *cache, const void *key, size_t key_len) {
-    if (cache == NULL || !key_valid(key, key_len)) return NM_EINVAL;
-    uint64_t hash = nm__cache_hash(cache, key, key_len);
-    nm__shard *shard = nm__shard_of(cache, hash);
-    nm__doomed doomed = {0};
-    nm__shard_lock(shard);
-    uint32_t at = nm__index_find(&shard->index, (uint32_t)hash, key, key_len);
-    nm_evict_reason reason = NM_EVICT_REMOVED;
-    if (at != 0) {
-        reason = nm__reason_of(nm__heap_at(&shard->heap, at), reason);
-        nm__entry_leave(shard, at, reason, &doomed);
-    }
-    nm__shard_unlock(shard, &doomed);
-    return at != 0 && reason == NM_EVICT_REMOVED ? NM_OK : NM_ENOTFOUND;
-}
-
 bool nm_cache_contains(const nm_cache *cache, const void *key, size_t key_len) {
-    if (cache == NULL || !key_valid(key, key_len)) return false;
+    if (cache == NULL || !nm__key_valid(key, key_len)) return false;
     uint64_t hash = nm__cache_hash(cache, key, key_len);
     nm__shard *shard = nm__shard_of(cache, hash);
+    nm__place_of place;
     nm__shard_lock(shard);
-    uint32_t at = nm__index_find(&shard->index, (uint32_t)hash, key, key_len);
-    const nm__entry *e = at != 0 ? nm__heap_at(&shard->heap, at) : NULL;
-    bool present = e != NULL && !nm__entry_expired(e, nm__now_if_needed(e));
-    pthread_mutex_unlock(&shard->lock);
+    bool present = nm__index_find(&shard->index, hash, key, key_len, &place);
+    if (present) {
+        const nm__entry *e = nm__entry_at(shard, place.offset);
+        const nm__entry_more *more = nm__entry_more_of(e);
+        present = !nm__entry_dead(shard, e) && !nm__entry_expired(e, nm__now_if_needed(e)) &&
+                  !(more != NULL && (nm_atomic_load(&more->bits, NM_RELAXED) & NM__MORE_NEGATIVE));
+    }
+    nm__lock_give(&shard->lock);
     return present;
 }

@@ -2,7 +2,8 @@
 /* Room for an entry: a fit, else growth, else eviction; and if the bytes are there but not in one piece, a window is emptied.
  *
  * Whether it can succeed is known before anything is evicted. With k fixed chunks and u units that are not fixed, one run of
- * at least u / (k + 1) has no fixed chunk in it; only above that need the heap be walked to see. */
+ * at least u / (k + 1) has no fixed chunk in it; only above that need the heap be walked to see. Pins are taken without
+ * the lock, so the shard does not know all that are out: they are counted in, and looked for where that decides. */
 #include "cache/cache_internal.h"
 
 /* Turns that a search takes before it gives up. Each evicts, grows or gathers; only other threads that take what was gained
@@ -16,6 +17,8 @@
 /* Evicting a few entries more than a small one needs costs less than moving its neighbours, and keeps as much free as makes
  * the next ones fit at once. Of large ones each costs too much. */
 #define NM__SMALL_EXTRA 4
+/* From this share of free units on, which are not enough in one place, the policy has to do without them. */
+#define NM__PIECES 32
 /* Growth that the scope refused is not asked for again at once: the asking climbs all ancestors. */
 #define NM__SHY_MAX 255u
 
@@ -47,10 +50,22 @@ static bool make_room(nm__shard *shard, nm__doomed *doomed, size_t bytes) {
 /* What account and scope would grant now. */
 static size_t left(const nm_cache *cache) { return nm__min(nm__account_left(cache), nm__room(cache->scope)); }
 
-static bool can_evict(const nm__shard *shard, uint32_t units) {
+static bool can_evict(nm__shard *shard, uint32_t units) {
     uint32_t movable = shard->heap.end - NM__HEAP_FIRST - shard->fixed_units, lo, hi;
     if (units > movable) return false;
-    return units <= movable / (shard->fixed_count + 1) || nm__window_scan(shard, units, &lo, &hi);
+    size_t fixed = shard->fixed_count + nm__heap_fences(&shard->heap);
+    bool plenty = units <= movable / (fixed + 1);
+    /* Of small ones the victims themselves tell: one that is pinned is passed over. */
+    if (NM_LIKELY(plenty && units <= NM__SMALL_UNITS && shard->entry_count > shard->fixed_count)) return true;
+    nm__counts out;
+    nm__counts_sum(shard->cache, &out);
+    size_t pins = (size_t)out.pins, pinned = (size_t)out.pinned_bytes / NM__UNIT_BYTES;
+    if (plenty && pinned < movable && units <= (movable - pinned) / (fixed + pins + 1)) return true;
+    if (pins != 0) nm__pins_discover(shard);
+    movable = shard->heap.end - NM__HEAP_FIRST - shard->fixed_units;
+    if (units > movable) return false;
+    fixed = shard->fixed_count + nm__heap_fences(&shard->heap);
+    return units <= movable / (fixed + 1) || nm__window_scan(shard, units, &lo, &hi);
 }
 
 static nm_status grow(nm__hunt *hunt, bool can) {
@@ -62,7 +77,11 @@ static nm_status grow(nm__hunt *hunt, bool can) {
     }
     size_t need = (size_t)(hunt->units - nm__heap_top_free(&shard->heap)) * NM__UNIT_BYTES;
     need = nm__round_up(need, NM__PAGE_BYTES);
-    nm_status status = nm__heap_grow(&shard->heap, need, nm__max(need, shard->cache->step_bytes));
+    /* A glance: of a cache that is full all puts come here. */
+    if (NM_LIKELY(shard->grown_out) && nm__account_left(shard->cache) < need) return NM_ECAPACITY;
+    size_t want = nm__max(need, shard->cache->step_bytes), have = nm__heap_bytes(&shard->heap);
+    if (shard->cache->huge_pages) want = nm__round_up(have + want, NM__HUGE_BYTES) - have;
+    nm_status status = nm__heap_grow(&shard->heap, need, want);
     if (status == NM_OK) {
         shard->shy_next = 0;
         if (shard->grown_out) nm__shard_share(shard);
@@ -113,8 +132,7 @@ static uint32_t use_claim(nm__hunt *hunt) {
 }
 
 static uint32_t empty_window(nm__hunt *hunt, uint32_t lo, uint32_t hi) {
-    nm__window_claim(hunt->shard, lo, hi, NM_EVICT_SPACE, hunt->doomed);
-    return use_claim(hunt);
+    return nm__window_claim(hunt->shard, lo, hi, NM_EVICT_SPACE, hunt->doomed) ? use_claim(hunt) : 0;
 }
 
 /* Evicts from the tail until the units fit or as many are free as are wanted, then compacts; at last empties a window. 0: turn
@@ -123,14 +141,17 @@ static uint32_t evict(nm__hunt *hunt) {
     nm__shard *shard = hunt->shard;
     nm__heap *heap = &shard->heap;
     uint32_t at, lo, hi, units = hunt->units;
+    /* Room in pieces that nobody can use is none: else what was used once would keep it for ever, and new entries only each other's. */
+    if (heap->free_units > heap->end / NM__PIECES) nm__policy_set_room(&shard->policy, shard->used_bytes);
     /* Much is free, in pieces that are too small: compacting costs no entry. */
     uint32_t loose = heap->end / (units <= NM__SMALL_UNITS ? NM__LOOSE_SMALL : NM__LOOSE_LARGE);
-    if (hunt->evicted == 0 && heap->free_units > loose && heap->free_units / 2 >= units &&
-        nm__window_compact(shard, nm__heap_largest(heap), units))
+    uint32_t seed = nm__heap_largest(heap);
+    if (hunt->evicted == 0 && heap->free_units > loose && heap->free_units / 2 >= units && seed != 0 &&
+        nm__window_compact(shard, seed, units))
         return nm__heap_take(heap, units);
     uint32_t enough = units <= NM__SMALL_UNITS ? units * NM__SMALL_EXTRA : units;
     while (hunt->evicted < enough) {
-        uint32_t freed = nm__evict_one(shard, NM_EVICT_SPACE, hunt->doomed);
+        uint32_t freed = nm__evict_one(shard, (size_t)units * NM__UNIT_BYTES, NM_EVICT_SPACE, hunt->doomed);
         if (freed == 0) break;
         hunt->evicted += freed;
         if (hunt->doomed->head == 0 && (at = nm__heap_take(heap, units)) != 0) return at;
@@ -143,7 +164,7 @@ static uint32_t evict(nm__hunt *hunt) {
         if (nm__window_compact(shard, hunt->doomed->seed, units)) return nm__heap_take(heap, units);
         hunt->doomed->seed = i < NM__PLACE_SEEDS && heap->free_units > units ? nm__heap_largest(heap) : 0;
         if (units > NM__SMALL_UNITS || i >= NM__PLACE_SEEDS || shard->cache->on_evict != NULL) continue;
-        hunt->evicted += nm__evict_one(shard, NM_EVICT_SPACE, hunt->doomed);
+        hunt->evicted += nm__evict_one(shard, (size_t)units * NM__UNIT_BYTES, NM_EVICT_SPACE, hunt->doomed);
         if ((at = nm__heap_take(heap, units)) != 0) return at;
     }
     if (nm__window_compact_any(shard, units)) return nm__heap_take(heap, units);
@@ -162,7 +183,8 @@ static nm_status extend(nm__hunt *hunt, nm_status refusal, uint32_t *at) {
     size_t missing = nm__round_up((size_t)(hunt->units - run) * NM__UNIT_BYTES, NM__PAGE_BYTES);
     nm_status status = nm__heap_grow(&shard->heap, missing, missing);
     if (status == NM_OK) {
-        *at = empty_window(hunt, top, shard->heap.end);
+        top = nm__window_top(shard, hunt->units); /* a fence may lie between */
+        if (shard->heap.end - top >= hunt->units) *at = empty_window(hunt, top, shard->heap.end);
         return NM_OK;
     }
     if (status == NM_ETOOLARGE) return shard->fixed_count != 0 ? NM_ECAPACITY : NM_ETOOLARGE;

@@ -4,13 +4,13 @@
 #include "cache/cache_internal.h"
 
 nm_status nm__put_read(const nm_cache *cache, const nm_put_options *options, nm__put *put) {
+    put->ttl_ms = cache->ttl_ms;
+    if (options == NULL) return NM_OK;
     nm_put_options o = nm_put_options_init();
-    if (options != NULL) {
-        nm_status status = nm__options_read(&o, sizeof o, options);
-        if (status != NM_OK) return status;
-    }
+    nm_status status = nm__options_read(&o, sizeof o, options);
+    if (status != NM_OK) return status;
     if ((unsigned)o.mode > NM_PUT_REPLACE) return NM_EINVAL;
-    put->ttl_ms = o.ttl_ms != 0 ? o.ttl_ms : cache->ttl_ms;
+    if (o.ttl_ms != 0) put->ttl_ms = o.ttl_ms;
     put->flags = o.flags;
     put->mode = o.mode;
     put->cas = o.cas;
@@ -24,143 +24,225 @@ nm_status nm__put_size(const nm_cache *cache, size_t key_len, size_t value_len, 
     size_t limit = nm_atomic_load(&cache->limit_bytes, NM_RELAXED); /* relaxed: the account decides in the end */
     size_t room = nm__round_down(limit - nm__min(limit, cache->least_bytes), NM__PAGE_BYTES);
     if (*units == 0 || object_bytes > room) return NM_ETOOLARGE;
-    /* Beside that the shard's first page, which is part of the least budget, but for the chunk that closes it. */
-    size_t heap_room = nm__round_down(room - object_bytes, NM__PAGE_BYTES) + NM__PAGE_BYTES - NM__UNIT_BYTES;
-    return (size_t)*units * NM__UNIT_BYTES <= nm__min(heap_room, cache->shards[0].heap_reserved - NM__UNIT_BYTES)
+    room -= object_bytes;
+    /* What the heap's map needs beside its first page. */
+    room -= nm__min(room, nm__heap_map_bytes(room) - NM__PAGE_BYTES);
+    /* Beside that the shard's first page, which is part of the least budget, but for what lies at both ends of the heap. */
+    size_t heap_room = nm__round_down(room, NM__PAGE_BYTES) + NM__PAGE_BYTES - 2 * NM__UNIT_BYTES;
+    return (size_t)*units * NM__UNIT_BYTES <= nm__min(heap_room, cache->shards[0].heap_reserved - 2 * NM__UNIT_BYTES)
                ? NM_OK
                : NM_ETOOLARGE;
 }
 
-nm_status nm__put_check(nm__shard *shard, const nm__put *put, nm__doomed *doomed, uint32_t *old) {
-    uint32_t at = nm__index_find(&shard->index, (uint32_t)put->hash, put->key, put->key_len);
-    const nm__entry *e = at != 0 ? nm__heap_at(&shard->heap, at) : NULL;
-    if (e != NULL && nm__entry_expired(e, nm__now_if_needed(e))) {
-        nm__entry_leave(shard, at, NM_EVICT_EXPIRED, doomed);
-        at = 0;
-        e = NULL;
-    }
-    *old = at;
-    if (put->mode == NM_PUT_ADD && e != NULL) return NM_EEXISTS;
-    if ((put->mode == NM_PUT_REPLACE || put->cas != 0) && e == NULL) return NM_ENOTFOUND;
-    return put->cas != 0 && put->cas != e->cas ? NM_ESTALE : NM_OK;
+static bool is_negative(const nm__entry *e) {
+    const nm__entry_more *more = nm__entry_more_of(e);
+    return more != NULL && (nm_atomic_load(&more->bits, NM_RELAXED) & NM__MORE_NEGATIVE) != 0;
 }
 
-static void write_more(const nm__entry *e, const nm__put *put) {
+nm_status nm__put_check(nm__shard *shard, const nm__put *put, nm__doomed *doomed, nm__place_of *old) {
+    bool found = nm__shard_find(shard, put->hash, put->key, put->key_len, doomed, old);
+    if (NM_UNLIKELY(put->load != NULL && nm__load_is_overtaken(put->load))) return NM_EEXISTS;
+    if (NM_LIKELY(put->mode == NM_PUT_SET && put->cas == 0)) return NM_OK;
+    const nm__entry *e = found ? nm__entry_at(shard, old->offset) : NULL;
+    if (e != NULL && is_negative(e)) e = NULL; /* it is there, for saying that it is not */
+    if (put->mode == NM_PUT_ADD && e != NULL) return NM_EEXISTS;
+    if ((put->mode == NM_PUT_REPLACE || put->cas != 0) && e == NULL) return NM_ENOTFOUND;
+    return put->cas != 0 && put->cas != e->version ? NM_ESTALE : NM_OK;
+}
+
+uint64_t nm__expiry_of(uint64_t ttl_ms) {
+    if (ttl_ms == NM_TTL_NEVER) return NM_TTL_NEVER;
+    uint64_t now = nm__os_get()->clock_coarse_ms();
+    return ttl_ms < NM_TTL_NEVER - now ? now + ttl_ms : NM_TTL_NEVER - 1;
+}
+
+static void write_more(nm__entry *e, const nm__put *put) {
     nm__entry_more *more = nm__entry_more_of(e);
     if (more == NULL) return;
-    more->expires_ms = NM_TTL_NEVER;
-    if (put->ttl_ms != NM_TTL_NEVER) {
-        uint64_t now = nm__os_get()->clock_coarse_ms();
-        more->expires_ms = put->ttl_ms < NM_TTL_NEVER - now ? now + put->ttl_ms : NM_TTL_NEVER - 1;
-    }
+    /* relaxed, all here: published by the index */
+    nm_atomic_store(&more->timer.expires_ms, nm__expiry_of(put->ttl_ms), NM_RELAXED);
+    more->timer.next = more->timer.prev = 0;
     more->flags = put->flags;
-    more->unused = 0;
+    nm_atomic_store(&more->access_ms, (uint32_t)nm__os_get()->clock_coarse_ms(), NM_RELAXED);
+    nm_atomic_store(&more->bits, (uint16_t)(put->negative ? NM__MORE_NEGATIVE : 0), NM_RELAXED);
+    more->key_len = (uint16_t)put->key_len;
+}
+
+/* What the header says of a chunk's contents. */
+static uint32_t shape_of(size_t chunk_bytes, size_t key_len, size_t value_len, bool more, bool object) {
+    bool wide = nm__value_is_wide(value_len);
+    size_t slack = chunk_bytes - sizeof(nm__entry) - (wide ? 8 : 0) - (more ? NM__MORE_BYTES : 0) - value_len - key_len;
+    uint32_t short_len = key_len <= UINT8_MAX ? (uint32_t)key_len : 0;
+    return short_len << NM__KEY_LEN_SHIFT | (uint32_t)slack << NM__SLACK_SHIFT | (more ? NM__ENTRY_MORE : 0) |
+           (object ? NM__ENTRY_OBJECT : 0) | (wide ? NM__ENTRY_WIDE : 0);
+}
+
+static void next_version(nm__shard *shard, nm__entry *e, const nm__put *put) {
+    if (++shard->version == 0) shard->version = 1; /* 0 is no version */
+    nm_atomic_store(&e->version, shard->version, NM_RELAXED);
+    shard->puts++;
+    if (put->cas_out != NULL) *put->cas_out = shard->version;
 }
 
 void nm__put_write(nm__shard *shard, const nm__put *put, uint32_t offset, size_t value_len, bool more, bool object) {
-    nm__entry *e = nm__heap_at(&shard->heap, offset);
-    e->hash = (uint32_t)put->hash;
-    e->chain = 0;
-    e->node = (nm__node){0};
-    e->key_len = (uint16_t)put->key_len;
-    e->bits = (uint8_t)((more ? NM__HAS_MORE : 0) | (object ? NM__IS_OBJECT : 0));
-    e->slack = (uint8_t)(nm__entry_bytes(e) - sizeof *e - nm__entry_more_bytes(e) - value_len - put->key_len);
-    e->cas = 0;
+    nm__entry *e = nm__entry_at(shard, offset);
+    nm__node_set_state(&e->node, NM__ENTRY_OFF | shape_of(nm__entry_bytes(e), put->key_len, value_len, more, object));
+    e->node.next = e->node.prev = 0;
+    nm_atomic_store(&e->version, 0u, NM_RELAXED);
+    if (more) write_more(e, put); /* first: a long key's length is there */
     memcpy(nm__entry_key(e), put->key, put->key_len);
 }
 
-void nm__put_publish(nm__shard *shard, const nm__put *put, uint32_t offset, uint32_t old, nm__doomed *doomed) {
-    nm__entry *e = nm__heap_at(&shard->heap, offset);
-    nm__segment segment = NM__PROBATION;
-    if (old != 0) {
-        /* A replaced entry keeps its rank: a put alone is not a second use. */
-        if (nm__heap_at(&shard->heap, old)->node.state & NM__NODE_PROTECTED) segment = NM__PROTECTED;
-        nm__entry_leave(shard, old, NM_EVICT_REPLACED, doomed);
+/* Both buckets and the stash are full, and the index cannot grow now: somebody has to leave there. */
+static nm_status enter_crowded(nm__shard *shard, uint64_t hash, uint32_t offset, nm__doomed *doomed) {
+    uint32_t crowd[2 * NM__BUCKET_WORDS];
+    shard->crowded = true;
+    unsigned count = nm__index_crowd(&shard->index, hash, crowd);
+    for (unsigned i = 0; i < count; i++) {
+        nm__place_of place;
+        if (!nm__entry_seize(shard, crowd[i], &place)) continue;
+        nm__entry_leave(shard, place, nm__reason_of(shard, nm__entry_at(shard, crowd[i]), NM_EVICT_SPACE), doomed);
+        return nm__entry_enter(shard, hash, offset);
     }
-    write_more(e, put);
-    e->cas = ++shard->version;
-    e->node.state = 0;
-    shard->puts++;
-    if (put->cas_out != NULL) *put->cas_out = e->cas;
-    nm__entry_enter(shard, offset, old != 0, segment);
+    return NM_ECAPACITY;
+}
+
+nm_status nm__put_publish(nm__shard *shard, const nm__put *put, uint32_t offset, nm__place_of old, nm__doomed *doomed) {
+    nm__entry *e = nm__entry_at(shard, offset);
+    uint32_t version = shard->version;
+    next_version(shard, e, put);
+    nm__entry_mark(e, 0, NM__ENTRY_OFF);
+    if (put->load == NULL) nm__flight_put_seen(&shard->cache->flight, put->hash, put->key, put->key_len);
+    if (nm__is_sampled(shard->cache, put->hash)) nm__sampler_put(shard->cache, put->hash, nm__entry_weight(e));
+    if (old.offset != 0) {
+        nm__entry_replace(shard, old, offset, false, doomed);
+        return NM_OK;
+    }
+    nm_status status = nm__entry_enter(shard, put->hash, offset);
+    if (NM_UNLIKELY(status != NM_OK)) status = enter_crowded(shard, put->hash, offset, doomed);
+    if (NM_UNLIKELY(status != NM_OK)) {
+        shard->version = version;
+        shard->puts--;
+        nm__entry_mark(e, NM__ENTRY_OFF, 0);
+        return status;
+    }
+    return NM_OK;
+}
+
+nm__reader *nm__put_begin(nm__shard *shard, nm__doomed *doomed) {
+    nm__evict_prepare(shard);
+    if (shard->cache->policy == NM_CACHE_ADAPTIVE) {
+        nm__setting setting;
+        if (nm__sampler_setting(shard->cache, &shard->setting, &setting)) nm__policy_set(&shard->policy, &setting);
+    }
+    nm__reader *reader = nm__shard_drain(shard);
+    nm__shard_expire(shard, doomed);
+    nm__shard_bury(shard, doomed);
+    /* Before there is a new entry, which might be the one that has to go for it. */
     nm__shard_index_grow(shard, doomed);
+    return reader;
 }
 
 /* The same room serves the new value: nobody reads the old one, and nobody wants to be told that it goes. */
-static bool overwrite(nm__shard *shard, const nm__put *put, uint32_t old, uint32_t units, const void *value,
+static bool overwrite(nm__shard *shard, const nm__put *put, nm__place_of old, uint32_t units, const void *value,
                       size_t value_len) {
-    nm__entry *e = nm__heap_at(&shard->heap, old);
-    bool more = nm__put_wants_more(put);
-    if (shard->cache->on_evict != NULL || (e->node.state & NM__PINS) != 0 || e->size != units ||
-        (e->bits & (NM__HAS_MORE | NM__IS_OBJECT)) != (more ? NM__HAS_MORE : 0))
+    nm__entry *e = nm__entry_at(shard, old.offset);
+    uint32_t state = nm__node_state(&e->node);
+    if (shard->cache->on_evict != NULL || nm__chunk_units(e) != units ||
+        (state & (NM__ENTRY_MORE | NM__ENTRY_OBJECT)) || put->more || !nm__index_seize(&shard->index, old))
         return false;
-    nm__segment segment = e->node.state & NM__NODE_PROTECTED ? NM__PROTECTED : NM__PROBATION;
-    e->slack = (uint8_t)(nm__entry_bytes(e) - sizeof *e - nm__entry_more_bytes(e) - value_len - put->key_len);
+    uint32_t shape = shape_of(nm__entry_bytes(e), put->key_len, value_len, false, false);
+    nm__node_set_state(&e->node, shape | (state & (NM__NODE_POLICY_BITS | NM__ENTRY_FIXED)));
     if (value_len != 0) memcpy(nm__entry_value(e), value, value_len);
     memcpy(nm__entry_key(e), put->key, put->key_len);
-    write_more(e, put);
-    e->cas = ++shard->version;
-    shard->puts++;
-    if (put->cas_out != NULL) *put->cas_out = e->cas;
-    nm__segments_remove(&shard->segments, old, false);
-    nm__segments_add_to(&shard->segments, old, segment);
+    next_version(shard, e, put);
+    nm__flight_put_seen(&shard->cache->flight, put->hash, put->key, put->key_len);
+    /* Most recent of its rank: a put alone is not a second use. */
+    nm__policy_remove(&shard->policy, old.offset);
+    nm__policy_add_as(&shard->policy, old.offset, state);
+    nm__index_settle(&shard->index, old, old.offset);
     return true;
 }
 
 static nm_status put_locked(nm__shard *shard, const nm__put *put, const void *value, size_t value_len,
                             size_t object_bytes, bool object, nm__doomed *doomed) {
-    bool more = nm__put_wants_more(put);
-    uint32_t units, old, at;
+    uint32_t units, at;
+    nm__place_of old;
+    (void)nm__put_begin(shard, doomed);
     nm_status status = nm__put_check(shard, put, doomed, &old);
     if (status != NM_OK) return status;
-    status = nm__put_size(shard->cache, put->key_len, value_len, more, object_bytes, &units);
-    if (status == NM_OK && old != 0 && !object && overwrite(shard, put, old, units, value, value_len)) return NM_OK;
+    status = nm__put_size(shard->cache, put->key_len, value_len, put->more, object_bytes, &units);
+    if (status == NM_OK && old.offset != 0 && !object && overwrite(shard, put, old, units, value, value_len))
+        return NM_OK;
     if (status == NM_OK) status = nm__place(shard, units, object_bytes, doomed, &at);
     if (status != NM_OK) {
         shard->rejections++;
         return status;
     }
-    /* The old entry may have been evicted for the new one, or another thread may have put it meanwhile. */
-    status = nm__put_check(shard, put, doomed, &old);
+    /* The old entry may have been evicted for the new one, or moved, or another thread may have put it meanwhile. */
+    if (old.offset != 0 || doomed->dropped) status = nm__put_check(shard, put, doomed, &old);
     if (status == NM_ENOTFOUND && !doomed->dropped) status = NM_OK; /* evicted by ourselves: it was there when asked */
-    if (status != NM_OK) {
-        nm__object_uncharge(shard, object_bytes);
-        doomed->seed = nm__heap_give(&shard->heap, at);
-        return status;
+    if (status == NM_OK) {
+        nm__put_write(shard, put, at, value_len, put->more, object);
+        if (value_len != 0) memcpy(nm__entry_value(nm__entry_at(shard, at)), value, value_len);
+        status = nm__put_publish(shard, put, at, old, doomed);
+        if (status == NM_OK) return NM_OK;
+        shard->rejections++;
     }
-    nm__put_write(shard, put, at, value_len, more, object);
-    if (value_len != 0) memcpy(nm__entry_value(nm__heap_at(&shard->heap, at)), value, value_len);
-    nm__put_publish(shard, put, at, old, doomed);
-    return NM_OK;
+    nm__object_uncharge(shard, object_bytes);
+    doomed->seed = nm__heap_give(&shard->heap, at);
+    return status;
 }
 
-static nm_status put(nm_cache *cache, const void *key, size_t key_len, const void *value, size_t value_len,
-                     size_t object_bytes, bool object, const nm_put_options *options) {
-    nm__put put = {.key = key, .key_len = key_len};
-    if (cache == NULL || key == NULL || key_len == 0 || (value == NULL && value_len != 0)) return NM_EINVAL;
-    nm_status status = nm__put_read(cache, options, &put);
-    if (status != NM_OK) return status;
+static nm_status put_entry(nm_cache *cache, nm__put *put, const void *value, size_t value_len, size_t object_bytes,
+                           bool object) {
     if (nm_atomic_load(&cache->closing, NM_RELAXED)) return NM_ECLOSED; /* relaxed: set by the thread that asks */
-    if (key_len > NM_CACHE_KEY_MAX) return NM_ETOOLARGE;
-    put.hash = nm__cache_hash(cache, key, key_len);
-    nm__shard *shard = nm__shard_of(cache, put.hash);
+    if (put->key_len > NM_CACHE_KEY_MAX) return NM_ETOOLARGE;
+    put->hash = nm__cache_hash(cache, put->key, put->key_len);
+    put->more = nm__put_wants_more(cache, put);
+    nm__shard *shard = nm__shard_of(cache, put->hash);
     nm__doomed doomed = {0};
+    nm__index_prefetch(&shard->index, put->hash);
     nm__shard_lock(shard);
-    status = put_locked(shard, &put, value, value_len, object_bytes, object, &doomed);
+    nm_status status = put_locked(shard, put, value, value_len, object_bytes, object, &doomed);
     nm__shard_unlock(shard, &doomed);
     return status;
 }
 
+static nm_status put_value(nm_cache *cache, const void *key, size_t key_len, const void *value, size_t value_len,
+                           const nm_put_options *options) {
+    nm__put put = {.key = key, .key_len = key_len};
+    if (cache == NULL || key == NULL || key_len == 0 || (value == NULL && value_len != 0)) return NM_EINVAL;
+    nm_status status = nm__put_read(cache, options, &put);
+    return status == NM_OK ? put_entry(cache, &put, value, value_len, 0, false) : status;
+}
+
 nm_status nm_cache_put(nm_cache *cache, const void *key, size_t key_len, const void *value, size_t value_len) {
-    return put(cache, key, key_len, value, value_len, 0, false, NULL);
+    return put_value(cache, key, key_len, value, value_len, NULL);
 }
 
 nm_status nm_cache_put_with(nm_cache *cache, const void *key, size_t key_len, const void *value, size_t value_len,
                             const nm_put_options *options) {
-    return put(cache, key, key_len, value, value_len, 0, false, options);
+    return put_value(cache, key, key_len, value, value_len, options);
 }
 
 nm_status nm_cache_put_object(nm_cache *cache, const void *key, size_t key_len, void *object, size_t size_bytes) {
+    if (cache == NULL || key == NULL || key_len == 0) return NM_EINVAL;
     nm__object held = {.address = object, .bytes = size_bytes};
-    return put(cache, key, key_len, &held, sizeof held, size_bytes, true, NULL);
+    nm__put put = {.key = key, .key_len = key_len, .ttl_ms = cache->ttl_ms};
+    nm_atomic_store(&cache->had_objects, true, NM_RELAXED); /* relaxed: read under the lock that the put takes */
+    return put_entry(cache, &put, &held, sizeof held, size_bytes, true);
+}
+
+nm_status nm__put_nothing(nm_cache *cache, const void *key, size_t key_len, uint64_t ttl_ms, nm__load *load) {
+    nm__put put = {
+        .key = key, .key_len = key_len, .ttl_ms = ttl_ms, .mode = NM_PUT_ADD, .negative = true, .load = load};
+    return put_entry(cache, &put, NULL, 0, 0, false);
+}
+
+nm_status nm_cache_put_negative(nm_cache *cache, const void *key, size_t key_len, uint64_t ttl_ms) {
+    if (cache == NULL || key == NULL || key_len == 0) return NM_EINVAL;
+    nm__put put = {.key = key, .key_len = key_len, .negative = true};
+    put.ttl_ms = ttl_ms != 0 ? ttl_ms : cache->negative_ttl_ms != 0 ? cache->negative_ttl_ms : cache->ttl_ms;
+    return put_entry(cache, &put, NULL, 0, 0, false);
 }

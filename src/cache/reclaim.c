@@ -6,7 +6,7 @@
 #define NM__SQUEEZE_ENTRIES 256
 #define NM__SQUEEZE_BYTES   ((size_t)64 << 10)
 
-static bool empty_top(nm__shard *shard, size_t bytes, nm_evict_reason reason, nm__doomed *doomed) {
+static bool empty_top(nm__shard *shard, size_t bytes, nm_evict_reason reason, nm__doomed *doomed, bool *more) {
     nm__heap *heap = &shard->heap;
     if (heap->end <= NM__PAGE_UNITS) return false;
     uint32_t want = (uint32_t)(nm__round_up(nm__min(bytes, NM__SQUEEZE_BYTES), NM__PAGE_BYTES) / NM__UNIT_BYTES);
@@ -20,7 +20,10 @@ static bool empty_top(nm__shard *shard, size_t bytes, nm_evict_reason reason, nm
         nm__round_up(behind, NM__PAGE_UNITS) < heap->end)
         lo = behind;
     if (nm__round_up(lo, NM__PAGE_UNITS) >= heap->end) return false;
-    nm__window_claim(shard, lo, heap->end, reason, doomed);
+    if (!nm__window_claim(shard, lo, heap->end, reason, doomed)) {
+        *more = true; /* what is pinned is known now: the next call stays above it */
+        return false;
+    }
     nm__doomed_finish(shard, doomed);
     nm__claim_give(shard, doomed);
     return true;
@@ -30,14 +33,16 @@ size_t nm__shard_squeeze(nm__shard *shard, size_t bytes, nm_evict_reason reason,
     nm__heap *heap = &shard->heap;
     size_t start = shard->given_bytes, pending = 0;
     *more = false;
-    nm__slot_pages_trim(shard);
+    shard->given_bytes += nm__desk_trim(shard->cache);
     if (shard->given_bytes - start < bytes)
         nm__heap_trim(heap, nm__round_up(bytes - (shard->given_bytes - start), NM__PAGE_BYTES));
     for (int i = 0; i < NM__SQUEEZE_ENTRIES; i++) {
         size_t have = shard->given_bytes - start + pending + (size_t)heap->free_units * NM__UNIT_BYTES;
-        if (have >= bytes) break;
-        uint32_t units = nm__evict_one(shard, reason, doomed);
+        /* What is dead goes first, also where it only makes holes for what lies at the top. */
+        if (have >= bytes && shard->dead.tail == 0) break;
+        uint32_t units = nm__evict_one(shard, 0, reason, doomed);
         if (units == 0) break;
+        (void)nm__index_step(&shard->index); /* follows the entries down */
         if (doomed->head != 0) {
             const nm__entry *e = nm__heap_at(heap, doomed->head);
             pending += nm__entry_weight(e);
@@ -49,7 +54,7 @@ size_t nm__shard_squeeze(nm__shard *shard, size_t bytes, nm_evict_reason reason,
         size_t rest = bytes - (shard->given_bytes - start);
         nm__heap_trim(heap, nm__round_up(rest, NM__PAGE_BYTES));
         rest = shard->given_bytes - start < bytes ? bytes - (shard->given_bytes - start) : 0;
-        if (rest != 0 && empty_top(shard, rest, reason, doomed))
+        if (rest != 0 && empty_top(shard, rest, reason, doomed, more))
             nm__heap_trim(heap, nm__round_up(rest, NM__PAGE_BYTES));
     }
     size_t got = shard->given_bytes - start;
@@ -80,7 +85,7 @@ size_t nm__cache_gather(nm_cache *cache, const nm__shard *except, size_t bytes, 
             if (mode == NM__GATHER_IDLE && !nm_atomic_load(&shard->idle, NM_RELAXED)) continue; /* relaxed: a hint */
             if (mode != NM__GATHER_TRY)
                 nm__shard_lock(shard);
-            else if (pthread_mutex_trylock(&shard->lock) != 0)
+            else if (!nm__lock_try(&shard->lock))
                 continue;
             nm__doomed doomed = {0};
             size_t part = nm__max((bytes - total) / count, nm__min(bytes - total, NM__PAGE_BYTES));
@@ -97,19 +102,22 @@ size_t nm__cache_gather(nm_cache *cache, const nm__shard *except, size_t bytes, 
 }
 
 size_t nm__cache_spare(nm_cache *cache, const nm__shard *except) {
-    size_t spare = 0;
+    nm__counts out;
+    nm__counts_sum(cache, &out);
+    size_t spare = 0, pinned_bytes = (size_t)out.pinned_bytes;
     for (unsigned i = 0; i < cache->shard_count; i++) {
         nm__shard *shard = &cache->shards[i];
         if (shard == except) continue;
         nm__shard_lock(shard);
+        nm__pins_discover(shard);
         bool free = shard->fixed_count == 0;
         uint32_t top = free ? NM__HEAP_FIRST : nm__window_top(shard, NM__UNITS_MAX);
         spare += (shard->heap.end - nm__round_up(top, NM__PAGE_UNITS)) * NM__UNIT_BYTES;
-        if (shard->object_bytes > shard->pinned_bytes) spare += shard->object_bytes - shard->pinned_bytes;
-        size_t pages = shard->index.page_count - 1, kept = free ? 0 : 1 + shard->fixed_count / (NM__PAGE_BUCKETS / 2);
+        if (shard->object_bytes > pinned_bytes) spare += shard->object_bytes - pinned_bytes;
+        size_t pages = shard->index.page_count - 1;
+        size_t kept = free ? 0 : 1 + shard->fixed_count / (NM__PAGE_BUCKETS * NM__BUCKET_WORDS / 4);
         if (pages > kept) spare += (pages - kept) * NM__PAGE_BYTES;
-        if (shard->pin_count == 0) spare += (shard->slot_page_count - 1) * NM__PAGE_BYTES;
-        pthread_mutex_unlock(&shard->lock);
+        nm__lock_give(&shard->lock);
     }
     return spare;
 }

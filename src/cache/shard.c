@@ -2,16 +2,7 @@
 /* How entries come, leave and are freed. */
 #include "cache/cache_internal.h"
 
-uint64_t nm__cache_hash(const nm_cache *cache, const void *key, size_t key_len) {
-    return nm__siphash13(cache->hash_key, key, key_len);
-}
-
-nm__shard *nm__shard_of(const nm_cache *cache, uint64_t hash) {
-    /* Two shifts: one by 64 is undefined, and that is the case of one shard. */
-    return (nm__shard *)&cache->shards[hash >> 1 >> (cache->shard_shift - 1)];
-}
-
-void nm__shard_lock(nm__shard *shard) { pthread_mutex_lock(&shard->lock); }
+void nm__shard_lock(nm__shard *shard) { nm__lock_take(&shard->lock); }
 
 /* More than an eighth of the heap is free, and a few steps: after a large entry left, not in the normal course. */
 #define NM__IDLE_SHARE 8
@@ -34,8 +25,8 @@ void nm__shard_unlock(nm__shard *shard, nm__doomed *doomed) {
     bool unsettled = shard->unsettled;
     shard->unsettled = false;
     nm_cache *cache = shard->cache;
-    pthread_mutex_unlock(&shard->lock);
-    if (unsettled) nm__settle(cache->scope, &cache->holder);
+    nm__lock_give(&shard->lock);
+    if (NM_UNLIKELY(unsettled)) nm__settle(cache->scope, &cache->holder);
 }
 
 void nm__chunk_fix(nm__shard *shard, uint32_t offset) {
@@ -48,105 +39,306 @@ void nm__chunk_unfix(nm__shard *shard, uint32_t offset) {
     shard->fixed_units -= nm__heap_size(&shard->heap, offset);
 }
 
-static void use(nm__shard *shard, size_t add, size_t sub) {
+static void entry_fix(nm__shard *shard, uint32_t offset, uint32_t mark) {
+    nm__entry *e = nm__entry_at(shard, offset);
+    if (!(nm__node_state(&e->node) & NM__ENTRY_FIXED)) nm__chunk_fix(shard, offset);
+    nm__entry_mark(e, NM__ENTRY_FIXED | mark, 0);
+}
+
+static void use(nm__shard *shard, size_t add, size_t sub, int count) {
     /* relaxed: figures for readers without the lock, which order nothing */
     nm_atomic_store(&shard->used_bytes, shard->used_bytes + add - sub, NM_RELAXED);
+    nm_atomic_store(&shard->entry_count, shard->entry_count + (size_t)count, NM_RELAXED);
 }
 
-void nm__entry_enter(nm__shard *shard, uint32_t offset, bool inherit, nm__segment segment) {
-    nm__entry *e = nm__heap_at(&shard->heap, offset);
-    nm__index_add(&shard->index, offset);
-    if (inherit)
-        nm__segments_add_to(&shard->segments, offset, segment);
-    else
-        nm__segments_add(&shard->segments, offset);
-    use(shard, nm__entry_weight(e), 0);
-    nm_atomic_store(&shard->entry_count, shard->index.entry_count, NM_RELAXED); /* relaxed: a figure, see use() */
+/* ---- where an entry is, and whether it may be touched ---- */
+
+nm__place_of nm__entry_place(const nm__shard *shard, uint32_t offset, uint64_t hash) {
+    nm__place_of place = {0};
+    (void)nm__index_locate(&shard->index, hash, offset, &place); /* it is linked, so it is there */
+    return place;
 }
+
+static void entry_hold(nm__shard *shard, uint32_t offset) {
+    entry_fix(shard, offset, 0);
+    if (!nm__entry_dead(shard, nm__entry_at(shard, offset))) nm__policy_hold(&shard->policy, offset);
+}
+
+void nm__entry_unhold(nm__shard *shard, uint32_t offset) {
+    nm__entry *e = nm__entry_at(shard, offset);
+    nm__chunk_unfix(shard, offset);
+    nm__entry_mark(e, 0, NM__ENTRY_FIXED);
+    if (!nm__entry_dead(shard, e)) nm__policy_unhold(&shard->policy, offset);
+}
+
+bool nm__entry_seize(nm__shard *shard, uint32_t offset, nm__place_of *place) {
+    nm__entry *e = nm__entry_at(shard, offset);
+    *place = nm__entry_place(shard, offset, nm__entry_hash(shard, e));
+    /* A pin may go between the two: then it is tried again. */
+    while (!nm__index_seize(&shard->index, *place))
+        if (nm__index_hold(&shard->index, *place)) {
+            if (!(nm__node_state(&e->node) & NM__ENTRY_FIXED)) entry_hold(shard, offset);
+            return false;
+        }
+    return true;
+}
+
+void nm__pins_discover(nm__shard *shard) {
+    nm__place_of place = {0};
+    while (nm__index_next_pinned(&shard->index, &place))
+        if (nm__index_hold(&shard->index, place) &&
+            !(nm__node_state(&nm__entry_at(shard, place.offset)->node) & NM__ENTRY_FIXED))
+            entry_hold(shard, place.offset);
+}
+
+/* ---- dead entries: of a cache that was cleared ---- */
+
+static void dead_unlink(nm__shard *shard, uint32_t offset) {
+    const nm__node *node = &nm__entry_at(shard, offset)->node;
+    if (node->prev != 0)
+        nm__entry_at(shard, node->prev)->node.next = node->next;
+    else
+        shard->dead.head = node->next;
+    if (node->next != 0)
+        nm__entry_at(shard, node->next)->node.prev = node->prev;
+    else
+        shard->dead.tail = node->prev;
+    nm_atomic_store(&shard->dead_count, shard->dead_count - 1, NM_RELEASE); /* see nm__entry_dead */
+}
+
+void nm__dead_moved(nm__shard *shard, uint32_t to) {
+    const nm__node *node = &nm__entry_at(shard, to)->node;
+    if (node->prev != 0)
+        nm__entry_at(shard, node->prev)->node.next = to;
+    else
+        shard->dead.head = to;
+    if (node->next != 0)
+        nm__entry_at(shard, node->next)->node.prev = to;
+    else
+        shard->dead.tail = to;
+}
+
+/* ---- coming ---- */
+
+static bool times_out(const nm__entry *e) {
+    const nm__entry_more *more = nm__entry_more_of(e);
+    return more != NULL && nm__more_expires(more) != NM_TTL_NEVER;
+}
+
+bool nm__entry_is_timed(const nm__entry *e) {
+    return times_out(e) && !(nm_atomic_load(&nm__entry_more_of(e)->bits, NM_RELAXED) & NM__MORE_UNTIMED);
+}
+
+static void entered(nm__shard *shard, uint32_t offset) {
+    const nm__entry *e = nm__entry_at(shard, offset);
+    use(shard, nm__entry_weight(e), 0, 1);
+    if (times_out(e)) nm__wheel_add(&shard->wheel, offset, nm__os_get()->clock_coarse_ms());
+}
+
+nm_status nm__entry_enter(nm__shard *shard, uint64_t hash, uint32_t offset) {
+    nm_status status = nm__index_add(&shard->index, hash, offset);
+    if (status != NM_OK) return status;
+    nm__policy_add(&shard->policy, offset, hash);
+    entered(shard, offset);
+    return NM_OK;
+}
+
+/* ---- leaving ---- */
 
 static void free_entry(nm__shard *shard, uint32_t offset, nm__doomed *doomed) {
-    nm__object_uncharge(shard, nm__entry_object_bytes(nm__heap_at(&shard->heap, offset)));
+    const nm__entry *e = nm__entry_at(shard, offset);
+    if (!(e->node.prev & NM__OFF_MOVED)) nm__object_uncharge(shard, nm__entry_object_bytes(e));
     doomed->seed = nm__heap_give(&shard->heap, offset);
 }
 
 void nm__entry_retire(nm__shard *shard, uint32_t offset, nm__doomed *doomed) {
-    nm__entry *e = nm__heap_at(&shard->heap, offset);
-    if (shard->cache->on_evict == NULL) {
+    nm__entry *e = nm__entry_at(shard, offset);
+    if (shard->cache->on_evict == NULL || e->node.prev & NM__OFF_MOVED) {
         free_entry(shard, offset, doomed);
         return;
     }
-    e->node.state = NM__DOOMED | (e->node.state & NM__REASON);
+    e->node.prev = NM__OFF_DOOMED | (e->node.prev & ~((1u << NM__OFF_REASON_SHIFT) - 1));
     e->node.next = doomed->head;
     doomed->head = offset;
-    nm__chunk_fix(shard, offset);
+    entry_fix(shard, offset, NM__ENTRY_OFF);
 }
 
-bool nm__entry_detach(nm__shard *shard, uint32_t offset, nm_evict_reason reason) {
-    nm__entry *e = nm__heap_at(&shard->heap, offset);
-    bool pinned = (e->node.state & NM__PINS) != 0;
-    nm__index_remove(&shard->index, offset);
-    nm__index_shrink(&shard->index);
-    nm__segments_remove(&shard->segments, offset, pinned);
-    use(shard, 0, nm__entry_weight(e));
-    nm_atomic_store(&shard->entry_count, shard->index.entry_count, NM_RELAXED); /* relaxed: a figure, see use() */
+/* It is in no index any more. */
+static void unlink_entry(nm__shard *shard, uint32_t offset, uint32_t pins, nm_evict_reason reason) {
+    nm__entry *e = nm__entry_at(shard, offset);
+    if (nm__entry_is_timed(e)) nm__wheel_remove(&shard->wheel, offset);
+    if (nm__entry_dead(shard, e)) {
+        dead_unlink(shard, offset);
+    } else {
+        nm__policy_remove(&shard->policy, offset);
+        use(shard, 0, nm__entry_weight(e), -1);
+    }
     if (reason == NM_EVICT_SPACE || reason == NM_EVICT_RECLAIM) shard->evictions++;
     if (reason == NM_EVICT_EXPIRED) shard->expirations++;
-    e->node.state = (e->node.state & NM__PINS) | (pinned ? NM__ZOMBIE : 0) | (uint32_t)reason << NM__REASON_SHIFT;
-    return pinned;
+    e->node.prev = (uint32_t)reason << NM__OFF_REASON_SHIFT;
+    e->node.next = pins;
+    if (pins != 0) {
+        e->node.prev |= NM__OFF_ZOMBIE;
+        entry_fix(shard, offset, NM__ENTRY_OFF);
+        return;
+    }
+    if (nm__node_state(&e->node) & NM__ENTRY_FIXED) nm__chunk_unfix(shard, offset); /* held, and unpinned since */
+    nm__entry_mark(e, NM__ENTRY_OFF, NM__ENTRY_FIXED);
 }
 
-void nm__entry_leave(nm__shard *shard, uint32_t offset, nm_evict_reason reason, nm__doomed *doomed) {
-    if (!nm__entry_detach(shard, offset, reason)) nm__entry_retire(shard, offset, doomed);
+uint32_t nm__entry_detach(nm__shard *shard, nm__place_of place, nm_evict_reason reason) {
+    uint32_t pins = nm__index_remove(&shard->index, place);
+    unlink_entry(shard, place.offset, pins, reason);
+    return pins;
 }
 
-uint64_t nm__now_if_needed(const nm__entry *e) {
-    const nm__entry_more *more = nm__entry_more_of(e);
-    return more != NULL && more->expires_ms != NM_TTL_NEVER ? nm__os_get()->clock_coarse_ms() : 0;
+void nm__entry_leave(nm__shard *shard, nm__place_of place, nm_evict_reason reason, nm__doomed *doomed) {
+    if (nm__entry_detach(shard, place, reason) == 0) nm__entry_retire(shard, place.offset, doomed);
 }
+
+void nm__entry_replace(nm__shard *shard, nm__place_of old, uint32_t offset, bool moved, nm__doomed *doomed) {
+    nm__entry *before = nm__entry_at(shard, old.offset);
+    uint32_t rank = nm__node_state(&before->node);
+    bool dead = nm__entry_dead(shard, before);
+    uint32_t pins = nm__index_replace(&shard->index, old, offset);
+    unlink_entry(shard, old.offset, pins, dead ? NM_EVICT_REMOVED : NM_EVICT_REPLACED);
+    if (moved) nm__entry_at(shard, old.offset)->node.prev |= NM__OFF_MOVED;
+    if (dead)
+        nm__policy_add(&shard->policy, offset, nm__entry_hash(shard, nm__entry_at(shard, offset)));
+    else
+        nm__policy_add_as(&shard->policy, offset, rank);
+    entered(shard, offset);
+    if (pins == 0) nm__entry_retire(shard, old.offset, doomed);
+}
+
+/* ---- time ---- */
+
+uint64_t nm__now_if_needed(const nm__entry *e) { return times_out(e) ? nm__os_get()->clock_coarse_ms() : 0; }
 
 bool nm__entry_expired(const nm__entry *e, uint64_t now_ms) {
     const nm__entry_more *more = nm__entry_more_of(e);
-    return more != NULL && more->expires_ms != NM_TTL_NEVER && more->expires_ms <= now_ms;
+    if (more == NULL) return false;
+    uint64_t expires = nm__more_expires(more); /* relaxed: a time, see nm_cache_touch */
+    return expires != NM_TTL_NEVER && expires <= now_ms;
 }
 
-nm_evict_reason nm__reason_of(const nm__entry *e, nm_evict_reason reason) {
+nm_evict_reason nm__reason_of(const nm__shard *shard, const nm__entry *e, nm_evict_reason reason) {
+    if (nm__entry_dead(shard, e)) return NM_EVICT_REMOVED;
     return nm__entry_expired(e, nm__now_if_needed(e)) ? NM_EVICT_EXPIRED : reason;
 }
 
-uint32_t nm__evict_one(nm__shard *shard, nm_evict_reason reason, nm__doomed *doomed) {
-    uint32_t victim = nm__segments_victim(&shard->segments);
-    if (victim == 0) return 0;
-    const nm__entry *e = nm__heap_at(&shard->heap, victim);
-    uint32_t units = e->size;
-    nm__entry_leave(shard, victim, nm__reason_of(e, reason), doomed);
+/* Steps of the wheel that one call does for others: more than it adds itself. */
+#define NM__EXPIRE_STEPS 32
+
+void nm__shard_expire(nm__shard *shard, nm__doomed *doomed) {
+    if (NM_LIKELY(nm__wheel_is_empty(&shard->wheel))) return;
+    uint64_t now = nm__os_get()->clock_coarse_ms();
+    unsigned steps = NM__EXPIRE_STEPS;
+    while (nm__wheel_has_work(&shard->wheel, now)) {
+        uint32_t offset = nm__wheel_next_expired(&shard->wheel, now, &steps);
+        if (offset == 0) return;
+        nm__entry *e = nm__entry_at(shard, offset);
+        uint64_t hash = nm__entry_hash(shard, e);
+        nm_atomic_or(&nm__entry_more_of(e)->bits, NM__MORE_UNTIMED, NM_RELAXED); /* relaxed: read under the lock */
+        nm__entry_leave(shard, nm__entry_place(shard, offset, hash), nm__reason_of(shard, e, NM_EVICT_EXPIRED), doomed);
+    }
+}
+
+bool nm__shard_find(nm__shard *shard, uint64_t hash, const void *key, size_t key_len, nm__doomed *doomed,
+                    nm__place_of *out) {
+    if (!nm__index_find(&shard->index, hash, key, key_len, out)) return false;
+    const nm__entry *e = nm__entry_at(shard, out->offset);
+    if (nm__entry_dead(shard, e)) {
+        nm__entry_leave(shard, *out, NM_EVICT_REMOVED, doomed);
+    } else if (nm__entry_expired(e, nm__now_if_needed(e))) {
+        nm__entry_leave(shard, *out, NM_EVICT_EXPIRED, doomed);
+    } else {
+        return true;
+    }
+    *out = (nm__place_of){0};
+    return false;
+}
+
+/* ---- eviction ---- */
+
+/* What was cleared goes first. The units of its chunk; 0: its pins keep it. */
+static uint32_t bury_one(nm__shard *shard, nm__doomed *doomed) {
+    uint32_t offset = shard->dead.tail, units = nm__heap_size(&shard->heap, offset);
+    uint64_t hash = nm__entry_hash(shard, nm__entry_at(shard, offset));
+    nm__place_of place = nm__entry_place(shard, offset, hash);
+    if (nm__entry_detach(shard, place, NM_EVICT_REMOVED) != 0) return 0;
+    nm__entry_retire(shard, offset, doomed);
     return units;
 }
 
+void nm__shard_bury(nm__shard *shard, nm__doomed *doomed) {
+    for (int i = 0; i < 2 && shard->dead.tail != 0; i++) (void)bury_one(shard, doomed);
+}
+
+/* The chunk was fetched when the one before it left. */
+void nm__evict_prepare(const nm__shard *shard) {
+    uint32_t next = nm__policy_next_guess(&shard->policy);
+    if (next != 0 && shard->grown_out)
+        nm__index_prefetch(&shard->index, nm__entry_hash(shard, nm__entry_at(shard, next)));
+}
+
+static void prefetch_next(const nm__shard *shard) {
+    uint32_t next = nm__policy_next_guess(&shard->policy);
+    if (next == 0) return;
+    const unsigned char *e = (const unsigned char *)nm__entry_at(shard, next);
+    for (size_t line = 0; line < 4; line++) __builtin_prefetch(e + 64 * line, 1);
+    uint32_t after = nm__entry_at(shard, next)->node.prev; /* it becomes the last one then */
+    if (after != 0) __builtin_prefetch(nm__entry_at(shard, after), 1);
+}
+
+uint32_t nm__evict_one(nm__shard *shard, size_t incoming, nm_evict_reason reason, nm__doomed *doomed) {
+    for (;;) {
+        while (NM_UNLIKELY(shard->dead.tail != 0)) {
+            uint32_t units = bury_one(shard, doomed);
+            if (units != 0) return units;
+        }
+        uint32_t victim = nm__policy_victim(&shard->policy, incoming);
+        if (victim == 0) return 0;
+        nm__place_of place;
+        if (!nm__entry_seize(shard, victim, &place)) continue; /* one that is pinned is a victim once */
+        const nm__entry *e = nm__entry_at(shard, victim);
+        uint32_t units = nm__chunk_units(e);
+        nm__entry_leave(shard, place, nm__reason_of(shard, e, reason), doomed);
+        prefetch_next(shard);
+        return units;
+    }
+}
+
+/* ---- callbacks ---- */
+
+static void tell(const nm_cache *cache, const nm__entry *e) {
+    void *value = nm__entry_value(e);
+    size_t size = nm__entry_value_len(e);
+    if (nm__node_state(&e->node) & NM__ENTRY_OBJECT) {
+        const nm__object *object = value;
+        size = (size_t)object->bytes;
+        value = object->address;
+    }
+    const nm__entry_more *more = nm__entry_more_of(e);
+    /* That there is no such thing is nothing that the user has put. */
+    if (more != NULL && (nm_atomic_load(&more->bits, NM_RELAXED) & NM__MORE_NEGATIVE)) return;
+    cache->on_evict((nm_evict_reason)(e->node.prev >> NM__OFF_REASON_SHIFT), nm__entry_key(e), nm__entry_key_len(e),
+                    value, size, cache->context);
+}
+
 void nm__doomed_finish(nm__shard *shard, nm__doomed *doomed) {
-    if (doomed->head == 0) return;
-    const nm_cache *cache = shard->cache;
+    if (NM_LIKELY(doomed->head == 0)) return;
     nm__heap *heap = &shard->heap;
     uint32_t list = doomed->head;
     doomed->head = 0;
     doomed->dropped = true;
-    pthread_mutex_unlock(&shard->lock);
-    for (uint32_t at = list; at != 0; at = nm__heap_at(heap, at)->node.next) {
-        const nm__entry *e = nm__heap_at(heap, at);
-        void *value = nm__entry_value(e);
-        size_t size = nm__entry_value_len(e);
-        if (e->bits & NM__IS_OBJECT) {
-            const nm__object *object = value;
-            size = (size_t)object->bytes;
-            value = object->address;
-        }
-        cache->on_evict((nm_evict_reason)((e->node.state & NM__REASON) >> NM__REASON_SHIFT), nm__entry_key(e),
-                        e->key_len, value, size, cache->context);
-    }
+    nm__lock_give(&shard->lock);
+    for (uint32_t at = list; at != 0; at = nm__heap_at(heap, at)->node.next) tell(shard->cache, nm__heap_at(heap, at));
     nm__shard_lock(shard);
     for (uint32_t at = list, next; at != 0; at = next) {
         const nm__entry *e = nm__heap_at(heap, at);
         next = e->node.next;
-        if (e->node.state & NM__CLAIMED) {
+        if (e->node.prev & NM__OFF_CLAIMED) {
             nm__object_uncharge(shard, nm__entry_object_bytes(e));
         } else {
             nm__chunk_unfix(shard, at);
@@ -161,25 +353,37 @@ void nm__doomed_finish(nm__shard *shard, nm__doomed *doomed) {
 void nm__shard_share(nm__shard *shard) {
     const nm_cache *cache = shard->cache;
     size_t share = nm__heap_bytes(&shard->heap) + shard->object_bytes;
-    if (cache->policy == NM_CACHE_LRU) {
-        share = 0;
-    } else if (!shard->grown_out) {
+    if (!shard->grown_out) {
         size_t limit = nm_atomic_load(&cache->limit_bytes, NM_RELAXED); /* relaxed: a goal, not a bound */
         size_t least = cache->least_bytes;
         share = nm__max(share, limit > least ? (limit - least) / cache->shard_count : 0);
     }
-    nm__segments_limit(&shard->segments, share / 100 * cache->protected_percent);
+    nm__policy_set_room(&shard->policy, share);
 }
 
-/* While the heap holds the whole budget the index can only get a page that the heap gives up. Tried once in so many
- * entries: chains that are a little long cost less than emptying a page. */
+/* While the heap holds the whole budget the index can only get pages that the heap gives up. Tried once in so many
+ * puts: buckets that are a little fuller cost less than emptying pages. At once when there was no room for an entry. */
 #define NM__INDEX_PATIENCE 64
+#define NM__INDEX_SQUEEZES 4
 
 void nm__shard_index_grow(nm__shard *shard, nm__doomed *doomed) {
-    nm_status status = nm__index_grow(&shard->index);
-    if (status != NM_ECAPACITY || shard->version % NM__INDEX_PATIENCE != 0) return;
-    bool more;
-    /* A squeeze that drops the lock for a callback is finished here as well: the entry that was put is linked already. */
-    if (nm__shard_squeeze(shard, NM__PAGE_BYTES, NM_EVICT_SPACE, doomed, &more) >= NM__PAGE_BYTES)
-        nm__index_grow(&shard->index);
+    nm_cache *cache = shard->cache;
+    nm_status status = nm__index_step(&shard->index);
+    if (NM_LIKELY(status == NM_OK)) return;
+    if (!shard->crowded && shard->puts % NM__INDEX_PATIENCE != 0) return;
+    shard->crowded = false;
+    size_t bytes = nm__index_wants(&shard->index);
+    if (status != NM_ECAPACITY && !cache->elastic) {
+        nm__shard_unlock(shard, doomed);
+        doomed->dropped = true;
+        (void)nm__make_room(cache->scope, bytes, &cache->holder);
+        nm__shard_lock(shard);
+        status = nm__index_step(&shard->index);
+    }
+    bool more = true;
+    for (int i = 0; i < NM__INDEX_SQUEEZES && status != NM_OK && more && bytes != 0; i++) {
+        nm__shard_squeeze(shard, bytes, NM_EVICT_SPACE, doomed, &more);
+        status = nm__index_step(&shard->index);
+        bytes = nm__index_wants(&shard->index);
+    }
 }

@@ -13,45 +13,76 @@ static bool is_small(uint32_t size, uint32_t units) {
     return units <= NM__SMALL_UNITS ? size < units : size <= units / 2;
 }
 
-static void relink(nm__shard *shard, uint32_t from, uint32_t to) {
-    nm__index_move(&shard->index, from, to);
-    nm__segments_move(&shard->segments, to);
+/* The contents of an entry, which is seized, go to another chunk of as many units. Up to where the old one lies the two may overlap. */
+static void copy_entry(nm__shard *shard, uint32_t from, uint32_t to) {
+    const nm__entry *e = nm__entry_at(shard, from);
+    nm__entry *copy = nm__entry_at(shard, to);
+    const unsigned char *value = nm__entry_value(e);
+    size_t bytes = nm__entry_value_len(e) + nm__entry_key_len(e), chunk = nm__entry_bytes(e);
+    bool more = (nm__node_state(&e->node) & NM__ENTRY_MORE) != 0;
+    /* Downwards: in the order of addresses nothing is written over before it is read. */
+    copy->node.next = e->node.next;
+    copy->node.prev = e->node.prev;
+    nm__node_set_state(&copy->node, nm__node_state(&e->node));
+    nm_atomic_store(&copy->version, nm_atomic_load(&e->version, NM_RELAXED), NM_RELAXED);
+    memmove(nm__entry_value(copy), value, bytes);
+    if (more)
+        memmove((unsigned char *)copy + chunk - NM__MORE_BYTES, (const unsigned char *)e + chunk - NM__MORE_BYTES,
+                NM__MORE_BYTES);
 }
 
-/* Size and the size before are the place's own. */
-static bool move_out(nm__shard *shard, uint32_t at) {
+/* Who names the entry names the copy from now on. */
+static void relink(nm__shard *shard, nm__place_of place, uint32_t to) {
+    const nm__entry *e = nm__entry_at(shard, to);
+    if (nm__entry_dead(shard, e))
+        nm__dead_moved(shard, to);
+    else
+        nm__policy_moved(&shard->policy, to);
+    if (nm__entry_is_timed(e)) nm__wheel_moved(&shard->wheel, place.offset, to);
+    nm__index_settle(&shard->index, place, to);
+}
+
+/* Moves a seized entry into a hole elsewhere; its chunk is held. False: there is none. */
+static bool move_out(nm__shard *shard, nm__place_of place) {
     nm__heap *heap = &shard->heap;
-    const nm__entry *e = nm__heap_at(heap, at);
-    uint32_t to = nm__heap_take(heap, e->size);
+    uint32_t to = nm__heap_take(heap, nm__heap_size(heap, place.offset));
     if (to == 0) return false;
-    memcpy((unsigned char *)nm__heap_at(heap, to) + offsetof(nm__entry, hash),
-           (const unsigned char *)e + offsetof(nm__entry, hash), nm__entry_bytes(e) - offsetof(nm__entry, hash));
-    relink(shard, at, to);
-    nm__heap_hold(heap, at);
+    copy_entry(shard, place.offset, to);
+    relink(shard, place, to);
+    nm__heap_hold(heap, place.offset);
     return true;
 }
 
-/* The entries in [lo, hi), all movable, close ranks downwards; the rest becomes one free chunk. */
+/* The entries in [lo, hi) that are not pinned close ranks downwards; what is won is free. */
 static void close_ranks(nm__shard *shard, uint32_t lo, uint32_t hi, uint32_t units) {
     nm__heap *heap = &shard->heap;
     for (uint32_t at = lo; at < hi; at += nm__heap_size(heap, at))
         if (nm__heap_is_free(heap, at)) nm__heap_hold(heap, at);
-    for (uint32_t at = lo; at < hi; at += nm__heap_size(heap, at))
-        if (!nm__heap_is_held(heap, at) && is_small(nm__heap_size(heap, at), units)) move_out(shard, at);
-    uint32_t to = lo, before = nm__heap_at(heap, lo)->before & ~NM__CHUNK_HELD;
+    uint32_t to = lo;
+    nm__heap_relay(heap, lo, hi);
     for (uint32_t at = lo, next; at < hi; at = next) {
         uint32_t size = nm__heap_size(heap, at);
+        nm__place_of place;
         next = at + size;
         if (nm__heap_is_held(heap, at)) continue;
-        if (to != at) {
-            memmove(nm__heap_at(heap, to), nm__heap_at(heap, at), (size_t)size * NM__UNIT_BYTES);
-            relink(shard, at, to);
+        if (!nm__entry_seize(shard, at, &place)) {
+            if (to < at) nm__heap_relay_free(heap, lo, to, at);
+            nm__heap_relay_keep(heap, at);
+            to = next;
+        } else if (is_small(size, units) && move_out(shard, place)) {
+            continue;
+        } else if (to == at) {
+            nm__heap_relay_keep(heap, at);
+            nm__index_settle(&shard->index, place, at);
+            to = next;
+        } else {
+            copy_entry(shard, at, to);
+            nm__heap_relay_chunk(heap, lo, to, size);
+            relink(shard, place, to);
+            to += size;
         }
-        nm__heap_at(heap, to)->before = before;
-        before = size;
-        to += size;
     }
-    nm__heap_rest(heap, to, hi, before);
+    if (to < hi) nm__heap_relay_free(heap, lo, to, hi);
 }
 
 bool nm__window_compact(nm__shard *shard, uint32_t seed, uint32_t units) {
@@ -141,22 +172,41 @@ uint32_t nm__window_top(const nm__shard *shard, uint32_t most) {
     return at;
 }
 
+/* All entries of the window, or none. */
+static bool seize_all(nm__shard *shard, uint32_t lo, uint32_t hi) {
+    const nm__heap *heap = &shard->heap;
+    nm__place_of place;
+    for (uint32_t at = lo; at < hi; at += nm__heap_size(heap, at)) {
+        if (nm__heap_is_free(heap, at) || nm__entry_seize(shard, at, &place)) continue;
+        for (uint32_t back = lo; back < at; back += nm__heap_size(heap, back)) {
+            if (nm__heap_is_free(heap, back)) continue;
+            place = nm__entry_place(shard, back, nm__entry_hash(shard, nm__entry_at(shard, back)));
+            nm__index_settle(&shard->index, place, back);
+        }
+        return false;
+    }
+    return true;
+}
+
 /* Nothing in the window is free: free chunks are held, entries go one by one. */
-void nm__window_claim(nm__shard *shard, uint32_t lo, uint32_t hi, nm_evict_reason reason, nm__doomed *doomed) {
+bool nm__window_claim(nm__shard *shard, uint32_t lo, uint32_t hi, nm_evict_reason reason, nm__doomed *doomed) {
     nm__heap *heap = &shard->heap;
+    if (!seize_all(shard, lo, hi)) return false;
     for (uint32_t at = lo; at < hi; at += nm__heap_size(heap, at))
         if (nm__heap_is_free(heap, at)) nm__heap_hold(heap, at);
     for (uint32_t at = lo; at < hi; at += nm__heap_size(heap, at)) {
         if (nm__heap_is_held(heap, at)) continue;
-        nm__entry *e = nm__heap_at(heap, at);
-        if (move_out(shard, at)) continue;
-        nm__entry_detach(shard, at, nm__reason_of(e, reason));
+        nm__entry *e = nm__entry_at(shard, at);
+        nm__place_of place = nm__entry_place(shard, at, nm__entry_hash(shard, e));
+        if (move_out(shard, place)) continue;
+        (void)nm__entry_detach(shard, place, nm__reason_of(shard, e, reason)); /* it is seized, so it has no pins */
         if (shard->cache->on_evict == NULL) {
             nm__object_uncharge(shard, nm__entry_object_bytes(e));
             nm__heap_hold(heap, at);
         } else {
-            e->node.state = NM__DOOMED | NM__CLAIMED | (e->node.state & NM__REASON);
+            e->node.prev |= NM__OFF_DOOMED | NM__OFF_CLAIMED;
             e->node.next = doomed->head;
+            nm__entry_mark(e, NM__ENTRY_FIXED, 0);
             doomed->head = at;
         }
     }
@@ -165,6 +215,7 @@ void nm__window_claim(nm__shard *shard, uint32_t lo, uint32_t hi, nm_evict_reaso
     shard->fixed_count++;
     shard->fixed_units += hi - lo;
     if (doomed->head == 0) nm__heap_join(heap, lo, hi);
+    return true;
 }
 
 void nm__claim_give(nm__shard *shard, nm__doomed *doomed) {

@@ -24,7 +24,18 @@
     X(generation_before_mark, "between two looks at a lease that another may end the buffer can be leased again")      \
     X(arm_without_look, "a lease is left to those who waited when it began, and its event loop told to wait")          \
     X(leave_untold, "a wait whose time runs out leaves a buffer behind that an event loop waits for")                  \
-    X(answer_without_collecting, "who releases into a frozen ring does not see to it that it is collected")
+    X(answer_without_collecting, "who releases into a frozen ring does not see to it that it is collected")            \
+    X(index_miss_unproved, "who finds nothing does not look whether words were under way")                             \
+    X(index_move_unannounced, "words go from bucket to bucket, and the sequence does not say so")                      \
+    X(index_pin_without_key, "who has pinned an entry that looks right does not compare its key")                      \
+    X(index_pin_busy, "an entry is pinned while its bytes are being changed")                                          \
+    X(index_take_by_store, "a word is read, then emptied, whatever pins came in between")                              \
+    X(index_move_by_store, "a word stands in its new place before it is taken from the old one")                       \
+    X(index_replace_by_store, "a word is read, then replaced, whatever pins came in between")                          \
+    X(index_seize_by_store, "a word without pins is marked busy, whatever pins came in between")                       \
+    X(index_hold_by_store, "a word with pins is marked held, whatever pins came or went in between")                   \
+    X(index_unpin_blind, "who unpins does not look whether the word still names its chunk")                            \
+    X(index_unpin_untold, "the last unpin of a held entry does not go through the lock")
 
 typedef enum sched_fault_name {
 #define SCHED_FAULT_ENUM(name, text) SCHED_FAULT_##name,

@@ -6,78 +6,98 @@
 #include "cache/cache_internal.h"
 #include "testing.h"
 
-static inline void cache_check_shard(const nm__shard *shard, size_t *granted) {
+/* What the walk over a shard's heap finds. */
+typedef struct cache_found {
+    uint32_t free_units, fixed, fixed_units, residents, dead;
+    size_t used, pinned, objects, pins;
+} cache_found;
+
+static inline void cache_check_entry(const nm__shard *shard, uint32_t at, cache_found *found) {
+    const nm__entry *e = nm__entry_at(shard, at);
+    uint32_t state = nm__node_state(&e->node), size = nm__chunk_units(e);
+    size_t weight = nm__entry_weight(e);
+    found->objects += nm__entry_object_bytes(e);
+    assert_int_equal(nm__entry_units(nm__entry_key_len(e), nm__entry_value_len(e), (state & NM__ENTRY_MORE) != 0),
+                     size);
+    if (state & NM__ENTRY_FIXED) {
+        found->fixed++;
+        found->fixed_units += size;
+    }
+    if (state & NM__ENTRY_OFF) {
+        assert_true(state & NM__ENTRY_FIXED);
+        assert_false(e->node.prev & NM__OFF_DOOMED);
+        found->pins += e->node.prev & NM__OFF_ZOMBIE ? e->node.next : 1;
+        found->pinned += weight * (e->node.prev & NM__OFF_ZOMBIE ? e->node.next : 1);
+        return;
+    }
+    nm__place_of place;
+    assert_true(
+        nm__index_find(&shard->index, nm__entry_hash(shard, e), nm__entry_key(e), nm__entry_key_len(e), &place));
+    assert_int_equal(place.offset, at);
+    uint32_t pins = nm__index_pins(&shard->index, place);
+    if (pins == 0) assert_false(state & NM__ENTRY_FIXED);
+    found->pins += pins;
+    found->pinned += pins * weight;
+    if (nm__entry_dead(shard, e)) {
+        found->dead++;
+    } else {
+        found->residents++;
+        found->used += weight;
+    }
+}
+
+static inline void cache_check_shard(const nm__shard *shard, size_t *granted, cache_found *all) {
     const nm__heap *heap = &shard->heap;
-    uint32_t before = 0, free_units = 0, fixed = 0, fixed_units = 0, residents = 0;
-    size_t used = 0, pinned = 0, objects = 0;
+    cache_found found = {0};
+    uint32_t before = 0;
     bool before_free = false;
     for (uint32_t at = NM__HEAP_FIRST; at < heap->end;) {
-        const nm__entry *e = nm__heap_at(heap, at);
         uint32_t size = nm__heap_size(heap, at);
         assert_int_not_equal(size, 0);
         assert_int_equal(nm__heap_before(heap, at), before);
         bool is_free = nm__heap_is_free(heap, at);
         assert_false(is_free && before_free);
         assert_false(nm__heap_is_held(heap, at));
-        if (is_free) {
-            free_units += size;
-        } else {
-            objects += nm__entry_object_bytes(e);
-            assert_false(e->node.state & NM__DOOMED);
-            if (e->node.state & NM__PINS) {
-                fixed++;
-                fixed_units += size;
-                pinned += nm__entry_weight(e);
-            }
-            if (!(e->node.state & (NM__ZOMBIE | NM__RESERVED))) {
-                residents++;
-                used += nm__entry_weight(e);
-                assert_int_equal(nm__index_find(&shard->index, e->hash, nm__entry_key(e), e->key_len), at);
-            }
-        }
+        if (is_free)
+            found.free_units += size;
+        else
+            cache_check_entry(shard, at, &found);
         before = at;
         before_free = is_free;
         at += size;
         assert_true(at <= heap->end);
     }
     assert_int_equal(nm__heap_before(heap, heap->end), before);
-    assert_int_equal(free_units, heap->free_units);
-    assert_int_equal(fixed, shard->fixed_count);
-    assert_int_equal(fixed_units, shard->fixed_units);
-    assert_int_equal(pinned, shard->pinned_bytes);
-    assert_int_equal(objects, shard->object_bytes);
-    assert_int_equal(used, shard->used_bytes);
-    assert_int_equal(residents, shard->entry_count);
-    assert_int_equal(residents, shard->index.entry_count);
-    uint32_t listed = 0;
-    size_t bytes[2] = {0, 0};
-    for (int l = 0; l < 3; l++) {
-        uint32_t last = 0;
-        for (uint32_t at = shard->segments.lists[l].head; at != 0; at = nm__heap_at(heap, at)->node.next) {
-            const nm__entry *e = nm__heap_at(heap, at);
-            assert_int_equal(e->node.prev, last);
-            int segment = e->node.state & NM__NODE_PROTECTED ? NM__PROTECTED : NM__PROBATION;
-            if (l != NM__HELD) assert_int_equal(segment, l);
-            assert_int_equal((e->node.state & NM__PINS) != 0, l == NM__HELD);
-            bytes[segment] += nm__entry_weight(e);
-            last = at;
-            listed++;
-        }
-        assert_int_equal(shard->segments.lists[l].tail, last);
-    }
-    assert_int_equal(listed, residents);
-    for (int s = 0; s < 2; s++) assert_int_equal(bytes[s], shard->segments.bytes[s]);
-    *granted += nm__heap_bytes(heap) + shard->index.page_count * NM__PAGE_BYTES + shard->object_bytes +
-                shard->slot_page_count * NM__PAGE_BYTES;
+    assert_int_equal(found.free_units, heap->free_units);
+    assert_int_equal(found.fixed, shard->fixed_count);
+    assert_int_equal(found.fixed_units, shard->fixed_units);
+    assert_int_equal(found.objects, shard->object_bytes);
+    assert_int_equal(found.used, shard->used_bytes);
+    assert_int_equal(found.residents, shard->entry_count);
+    assert_int_equal(found.dead, shard->dead_count);
+    assert_int_equal(found.residents + found.dead, shard->index.entry_count);
+    size_t bytes = 0;
+    for (int s = 0; s < NM__SEGMENTS; s++) bytes += nm__policy_bytes(&shard->policy, (nm__segment)s);
+    assert_int_equal(bytes, found.used);
+    all->pins += found.pins;
+    all->pinned += found.pinned;
+    *granted += nm__heap_bytes(heap) + heap->map_bytes + nm__index_bytes(&shard->index) + shard->tables_bytes +
+                shard->object_bytes;
 }
 
 /* used <= granted <= budget, and every byte granted is one that was found. */
 static inline void cache_check(const nm_cache *cache) {
-    size_t granted = cache->range_bytes;
-    for (unsigned i = 0; i < cache->shard_count; i++) cache_check_shard(&cache->shards[i], &granted);
+    cache_found all = {0};
+    nm__counts counts;
+    size_t granted = cache->range_bytes + cache->desk.page_count * NM__PAGE_BYTES + cache->desk.reader_bytes +
+                     (cache->sampler != NULL ? cache->sampler->bytes : 0);
+    for (unsigned i = 0; i < cache->shard_count; i++) cache_check_shard(&cache->shards[i], &granted, &all);
     assert_int_equal(granted, nm_cache_granted(cache));
     assert_true(nm_cache_used(cache) <= granted);
     assert_true(granted <= nm_cache_budget(cache));
+    nm__counts_sum(cache, &counts);
+    assert_int_equal(counts.pins, all.pins);
+    assert_int_equal(counts.pinned_bytes, all.pinned);
 }
 
 /* The same from outside: cheap enough for every step. */

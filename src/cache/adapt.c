@@ -1,0 +1,171 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+#include "cache/adapt.h"
+
+#include <string.h>
+
+enum { WAY_SEGMENT, WAY_AGE, WAY_RETURN, WAY_WORTH };
+
+/* Trails for each node of a shadow: keys that come back after four turnovers are still known. 8 bytes each. */
+#define NM__TRAILS_A_NODE 4u
+
+static size_t history_bytes(uint32_t nodes) {
+    return ((size_t)nodes * NM__TRAILS_A_NODE * sizeof(nm__trail) + 63) / 64 * 64;
+}
+
+size_t nm__adapt_bytes(uint32_t nodes) {
+    return NM__WAYS * ((nm__shadow_bytes(NM_CACHE_ADAPTIVE, nodes) + 63) / 64 * 64) + history_bytes(nodes);
+}
+
+void nm__adapt_open(nm__adapt *a, nm_cache_objective objective, unsigned protected_percent, void *memory,
+                    size_t bytes) {
+    memset(a, 0, sizeof *a);
+    a->objective = objective;
+    a->settings[WAY_SEGMENT] = (nm__setting){.choice = NM__BY_SEGMENT, .protected_percent = (uint8_t)protected_percent};
+    a->settings[WAY_AGE] = (nm__setting){.choice = NM__BY_AGE};
+    a->settings[WAY_RETURN] = (nm__setting){.choice = NM__BY_SEGMENT, .protected_percent = 98};
+    a->settings[WAY_WORTH] = (nm__setting){.choice = NM__BY_WORTH};
+    a->version = 1;
+    uint32_t nodes = NM__ADAPT_NODES_MAX;
+    while (nodes >= NM__ADAPT_NODES_MIN && nm__adapt_bytes(nodes) > bytes) nodes -= nodes / 16;
+    if (nodes < NM__ADAPT_NODES_MIN) return;
+    unsigned char *at = memory;
+    for (unsigned way = 0; way < NM__WAYS; way++) {
+        nm__shadow_open(&a->shadows[way], NM_CACHE_ADAPTIVE, objective, protected_percent, at, nodes);
+        nm__policy_set(&a->shadows[way].policy, &a->settings[way]);
+        at += (nm__shadow_bytes(NM_CACHE_ADAPTIVE, nodes) + 63) / 64 * 64;
+    }
+    nm__history_open(&a->history, at, history_bytes(nodes));
+    a->until_worth = a->until_fade = a->until_halve = 1;
+    nm_atomic_store(&a->threshold, UINT32_MAX, NM_RELAXED);
+}
+
+static void share_room(nm__adapt *a) {
+    size_t room = (size_t)((double)a->room * ((double)a->threshold + 1) / 4294967296.0);
+    for (unsigned way = 0; way < NM__WAYS; way++) nm__shadow_set_room(&a->shadows[way], room);
+}
+
+void nm__adapt_set_room(nm__adapt *a, size_t bytes) {
+    a->room = bytes;
+    if (a->threshold != 0) share_room(a);
+}
+
+static uint32_t most_nodes(const nm__adapt *a) {
+    uint32_t most = 0;
+    for (unsigned way = 0; way < NM__WAYS; way++)
+        if (a->shadows[way].used_count > most) most = a->shadows[way].used_count;
+    return most;
+}
+
+static void announce(nm__adapt *a) { nm_atomic_store(&a->version, a->version + 1, NM_RELAXED); }
+
+static double env(const char *n, double d) {
+    const char *getenv(const char *);
+    double atof(const char *);
+    const char *s = getenv(n);
+    return s ? atof(s) : d;
+}
+
+static void choose(nm__adapt *a) {
+    unsigned best = a->way;
+    for (unsigned way = 0; way < NM__WAYS; way++)
+        if (a->scores[way] > a->scores[best]) best = way;
+    static double H = -1, M, F;
+    if (H < 0) {
+        H = env("AH", 0.01);
+        M = env("AM", 5);
+        F = env("AF", -1);
+    }
+    if (F >= 0)
+        best = (unsigned)F;
+    else if (a->scores[best] <=
+             a->scores[a->way] + H * (a->requests - a->scores[a->way]) + (a->objective == NM_OBJECTIVE_HITS ? M : 0))
+        return;
+    if (best != a->way) {
+        a->way = best;
+        announce(a);
+    }
+}
+
+/* What is due after so many requests. */
+static void tick(nm__adapt *a) {
+    uint32_t nodes = most_nodes(a);
+    static double WW = -1, WD;
+    if (WW < 0) {
+        WW = env("AW", 4);
+        WD = env("AD", 20);
+    }
+    if (--a->until_fade == 0) {
+        a->until_fade = (uint32_t)(nodes * WW) / 8 + 16;
+        a->requests *= 0.875;
+        for (unsigned way = 0; way < NM__WAYS; way++) a->scores[way] *= 0.875;
+    }
+    if (--a->until_halve == 0) {
+        a->until_halve = (uint32_t)(nodes * WD) + 256;
+        nm__history_halve(&a->history);
+    }
+    if (--a->until_worth == 0) {
+        a->until_worth = nodes / 8 + 64;
+        nm__history_worth(&a->history, a->settings[WAY_WORTH].worth);
+        nm__policy_set(&a->shadows[WAY_WORTH].policy, &a->settings[WAY_WORTH]);
+        if (a->way == WAY_WORTH) announce(a);
+    }
+    choose(a);
+}
+
+static uint16_t now(const nm__adapt *a) { return (uint16_t)(a->clock >> 32); }
+
+static void note_rank(nm__adapt *a, uint64_t hash, bool hit) {
+    const nm__shadow *shadow = &a->shadows[WAY_WORTH];
+    uint32_t at = nm__shadow_find(shadow, hash);
+    unsigned rank = at != 0 ? nm__node_state(&shadow->nodes[at].node) % NM__RANKS : 0;
+    nm__history_rank(&a->history, nm__sample_of(hash), now(a), rank, hit);
+}
+
+static void look(nm__adapt *a, uint64_t hash) {
+    nm__history_look(&a->history, nm__sample_of(hash), now(a));
+    for (unsigned way = 0; way < NM__WAYS; way++) {
+        size_t weight;
+        if (!nm__shadow_look(&a->shadows[way], hash, &weight)) continue;
+        a->scores[way] += a->objective == NM_OBJECTIVE_HITS ? 1 : (double)weight;
+    }
+}
+
+/* Fewer keys where the nodes do not reach, more where they are idle. */
+static void fit_sample(nm__adapt *a) {
+    bool crowded = false;
+    for (unsigned way = 0; way < NM__WAYS; way++) {
+        crowded = crowded || a->shadows[way].crowded;
+        a->shadows[way].crowded = false;
+    }
+    if (!crowded) return;
+    nm_atomic_store(&a->threshold, a->threshold / 4 * 3, NM_RELAXED);
+    for (unsigned way = 0; way < NM__WAYS; way++) nm__shadow_thin(&a->shadows[way], a->threshold);
+    share_room(a);
+}
+
+static void put(nm__adapt *a, uint64_t hash, size_t weight) {
+    for (unsigned way = 0; way < NM__WAYS; way++) nm__shadow_put(&a->shadows[way], hash, weight);
+}
+
+void nm__adapt_hit(nm__adapt *a, uint64_t hash, size_t weight) {
+    look(a, hash);
+    put(a, hash, weight);
+    note_rank(a, hash, true);
+    a->requests += a->objective == NM_OBJECTIVE_HITS ? 1 : (double)weight;
+    fit_sample(a);
+    tick(a);
+}
+
+void nm__adapt_miss(nm__adapt *a, uint64_t hash) {
+    look(a, hash);
+    tick(a);
+}
+
+void nm__adapt_put(nm__adapt *a, uint64_t hash, size_t weight) {
+    a->clock += nm__clock_step(a->shadows[a->way].used_count);
+    for (unsigned way = 0; way < NM__WAYS; way++) nm__policy_set_clock(&a->shadows[way].policy, a->clock);
+    put(a, hash, weight);
+    note_rank(a, hash, false);
+    a->requests += a->objective == NM_OBJECTIVE_HITS ? 1 : (double)weight;
+    fit_sample(a);
+}

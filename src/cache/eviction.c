@@ -1,0 +1,274 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+#include "cache/eviction.h"
+
+#include <string.h>
+
+#include "cache/eviction_lists.h"
+
+/* ---- lists ---- */
+
+static void link_head(nm__policy *p, nm__list *list, uint32_t number) {
+    nm__node *node = nm__policy_node(p, number);
+    node->prev = 0;
+    node->next = list->head;
+    if (list->head != 0)
+        nm__policy_node(p, list->head)->prev = number;
+    else
+        list->tail = number;
+    list->head = number;
+}
+
+static void unlink_from(nm__policy *p, nm__list *list, uint32_t number) {
+    const nm__node *node = nm__policy_node(p, number);
+    if (node->prev != 0)
+        nm__policy_node(p, node->prev)->next = node->next;
+    else
+        list->head = node->next;
+    if (node->next != 0)
+        nm__policy_node(p, node->next)->prev = node->prev;
+    else
+        list->tail = node->prev;
+}
+
+void nm__enlist(nm__policy *p, uint32_t number, size_t weight) {
+    uint32_t state = nm__node_state(nm__policy_node(p, number));
+    unsigned at = nm__list_of(p, state, weight);
+    if (p->lists[at].head == 0) {
+        p->filled[at / NM__SIZE_CLASSES] |= 1u << at % NM__SIZE_CLASSES;
+        p->tail_time[at] = nm__time_of(state);
+    }
+    p->head_time[at] = nm__time_of(state);
+    link_head(p, &p->lists[at], number);
+}
+
+void nm__delist(nm__policy *p, uint32_t number, size_t weight) {
+    uint32_t state = nm__node_state(nm__policy_node(p, number));
+    if (state & NM__HELD_BIT) {
+        unlink_from(p, &p->held, number);
+        return;
+    }
+    unsigned at = nm__list_of(p, state, weight);
+    nm__list *list = &p->lists[at], before = *list;
+    unlink_from(p, list, number);
+    if (list->head == 0) {
+        p->filled[at / NM__SIZE_CLASSES] &= ~(1u << at % NM__SIZE_CLASSES);
+        return;
+    }
+    if (list->head != before.head) p->head_time[at] = nm__time_of(nm__node_state(nm__policy_node(p, list->head)));
+    if (list->tail != before.tail) p->tail_time[at] = nm__time_of(nm__node_state(nm__policy_node(p, list->tail)));
+}
+
+void nm__reenlist(nm__policy *p, uint32_t number, uint32_t state, size_t weight) {
+    nm__node *node = nm__policy_node(p, number);
+    nm__delist(p, number, weight);
+    p->bytes[nm__segment_of(p, nm__node_state(node))] -= weight;
+    p->bytes[nm__segment_of(p, state)] += weight;
+    nm__node_set_state(node, state);
+    nm__enlist(p, number, weight);
+}
+
+/* ---- segmented LRU ---- */
+
+/* One hit may push several small nodes out; a smaller room very many, which then go in several calls. */
+#define NM__DEMOTE_MAX 64
+
+static void slru_demote(nm__policy *p) {
+    uint32_t tail;
+    for (int i = 0; i < NM__DEMOTE_MAX && p->bytes[NM__PROTECTED] > p->protected_limit; i++) {
+        if ((tail = nm__tail(p, NM__PROTECTED)) == 0) return; /* held ones cannot be moved until they are unpinned */
+        nm__reenlist(p, tail, nm__with_rank(nm__node_state(nm__policy_node(p, tail)), NM__PROBATION),
+                     nm__weigh(p, tail));
+    }
+}
+
+/* Free protected room first: a working set that fits is protected without being used twice. */
+static void slru_add(nm__policy *p, uint32_t number, size_t weight) {
+    size_t protected = p->bytes[NM__PROTECTED];
+    bool room = protected <= p->protected_limit && weight <= p->protected_limit - protected;
+    nm__node *node = nm__policy_node(p, number);
+    nm__node_set_state(node, nm__with_rank(nm__node_state(node), room ? NM__PROTECTED : NM__PROBATION));
+    p->bytes[room ? NM__PROTECTED : NM__PROBATION] += weight;
+    nm__enlist(p, number, weight);
+    slru_demote(p);
+}
+
+/* A node that is larger than the protected segment stays where it is: it would empty that and then fall out of it. */
+static void slru_hit(nm__policy *p, uint32_t number) {
+    uint32_t state = nm__node_state(nm__policy_node(p, number));
+    size_t weight = nm__weigh(p, number);
+    if (weight <= p->protected_limit) state = nm__with_rank(state, NM__PROTECTED);
+    nm__reenlist(p, number, state, weight);
+    slru_demote(p);
+}
+
+/* ---- all policies ---- */
+
+static bool segmented(const nm__policy *p) { return p->policy == NM_CACHE_SLRU || p->policy == NM_CACHE_LRU; }
+
+static void set_limit(nm__policy *p) {
+    p->protected_limit =
+        p->room / 100 * p->setting.protected_percent + p->room % 100 * p->setting.protected_percent / 100;
+}
+
+void nm__policy_open(nm__policy *p, const nm__policy_owner *owner, void *context, void *base, nm_cache_policy policy,
+                     nm_cache_objective objective, unsigned protected_percent, void *tables, size_t tables_bytes) {
+    memset(p, 0, sizeof *p);
+    p->base = base;
+    p->owner = owner;
+    p->context = context;
+    p->policy = (uint8_t)(policy == NM_CACHE_DEFAULT ? NM_CACHE_SLRU : policy);
+    p->setting.choice = NM__BY_SEGMENT;
+    p->setting.protected_percent = (uint8_t)(policy == NM_CACHE_LRU ? 0 : protected_percent);
+    /* For bytes the size does not matter: uses to come, times the bytes of each, by byte. */
+    p->by_size = policy == NM_CACHE_ADAPTIVE && objective == NM_OBJECTIVE_HITS;
+    nm__policy_set_tables(p, tables, tables_bytes);
+}
+
+void nm__policy_set_room(nm__policy *p, size_t bytes) {
+    p->room = bytes;
+    set_limit(p);
+    if (segmented(p)) slru_demote(p);
+}
+
+void nm__policy_set(nm__policy *p, const nm__setting *setting) {
+    if (p->policy != NM_CACHE_ADAPTIVE) return;
+    p->setting = *setting;
+    set_limit(p);
+}
+
+size_t nm__policy_tables_bytes(nm_cache_policy policy, size_t room_bytes, size_t expected_entries) {
+    if (policy != NM_CACHE_S3FIFO && policy != NM_CACHE_ADAPTIVE) return 0;
+    size_t entries = expected_entries != 0 ? expected_entries : room_bytes / 256;
+    const size_t line = sizeof *(nm__ghosts){0}.lines;
+    size_t lines = entries / NM__GHOST_LINE / 4 * 5 + 1; /* five ghosts for four entries, at 2 bytes */
+    return lines > SIZE_MAX / line ? SIZE_MAX / line * line : lines * line;
+}
+
+void nm__policy_set_tables(nm__policy *p, void *tables, size_t bytes) {
+    nm__ghosts_set_memory(&p->ghosts, tables, bytes);
+}
+
+void nm__policy_hit(nm__policy *p, uint32_t number, uint64_t hash) {
+    (void)hash;
+    if (segmented(p)) {
+        slru_hit(p, number);
+    } else if (p->policy == NM_CACHE_ADAPTIVE) {
+        nm__ranks_hit(p, number);
+    } else { /* S3FIFO moves nothing on a hit */
+        nm__node *node = nm__policy_node(p, number);
+        uint32_t state = nm__node_state(node);
+        if (nm__uses_of(state) < NM__USES_MAX) nm__node_set_state(node, nm__with_uses(state, nm__uses_of(state) + 1));
+    }
+}
+
+void nm__policy_add(nm__policy *p, uint32_t number, uint64_t hash) {
+    p->count++;
+    if (segmented(p))
+        slru_add(p, number, nm__weigh(p, number));
+    else if (p->policy == NM_CACHE_ADAPTIVE)
+        nm__ranks_add(p, number, hash);
+    else
+        nm__s3fifo_add(p, number, hash);
+}
+
+void nm__policy_add_as(nm__policy *p, uint32_t number, uint32_t old_state) {
+    nm__node *node = nm__policy_node(p, number);
+    size_t weight = nm__weigh(p, number);
+    uint32_t rank = old_state & NM__NODE_POLICY_BITS & ~(NM__HELD_BIT | NM__TIME_BITS);
+    uint32_t state = (nm__node_state(node) & ~NM__NODE_POLICY_BITS) | nm__with_time(rank, nm__now(p));
+    nm__node_set_state(node, state);
+    p->count++;
+    p->bytes[nm__segment_of(p, state)] += weight;
+    nm__enlist(p, number, weight);
+    if (segmented(p)) slru_demote(p);
+}
+
+static uint32_t slru_victim(const nm__policy *p) {
+    uint32_t tail = nm__tail(p, NM__PROBATION);
+    return tail != 0 ? tail : nm__tail(p, NM__PROTECTED);
+}
+
+uint32_t nm__policy_victim(nm__policy *p, size_t incoming_bytes) {
+    if (segmented(p))
+        p->victim = slru_victim(p);
+    else if (p->policy == NM_CACHE_ADAPTIVE)
+        p->victim = nm__ranks_victim(p, incoming_bytes);
+    else
+        p->victim = nm__s3fifo_victim(p, incoming_bytes);
+    return p->victim;
+}
+
+void nm__policy_hold(nm__policy *p, uint32_t number) {
+    nm__node *node = nm__policy_node(p, number);
+    nm__delist(p, number, nm__weigh(p, number));
+    nm__node_set_state(node, nm__node_state(node) | NM__HELD_BIT);
+    link_head(p, &p->held, number);
+    if (number == p->victim) p->victim = 0;
+}
+
+void nm__policy_unhold(nm__policy *p, uint32_t number) {
+    nm__node *node = nm__policy_node(p, number);
+    size_t weight = nm__weigh(p, number);
+    nm__delist(p, number, weight);
+    nm__node_set_state(node, nm__with_time(nm__node_state(node) & ~NM__HELD_BIT, nm__now(p)));
+    nm__enlist(p, number, weight);
+    if (segmented(p)) slru_demote(p);
+}
+
+void nm__policy_remove(nm__policy *p, uint32_t number) {
+    size_t weight = nm__weigh(p, number);
+    uint32_t state = nm__node_state(nm__policy_node(p, number));
+    if (number == p->victim) {
+        p->victim = 0;
+        unsigned uses = nm__uses_of(state);
+        if (p->ghosts.line_count != 0)
+            nm__ghosts_put(&p->ghosts, p->owner->hash(p->context, number), uses != 0 ? uses : 1);
+    }
+    nm__delist(p, number, weight);
+    p->bytes[nm__segment_of(p, state)] -= weight;
+    p->count--;
+}
+
+void nm__policy_moved(nm__policy *p, uint32_t to) {
+    const nm__node *node = nm__policy_node(p, to);
+    uint32_t state = nm__node_state(node);
+    nm__list *list = state & NM__HELD_BIT ? &p->held : &p->lists[nm__list_of(p, state, nm__weigh(p, to))];
+    if (node->prev != 0)
+        nm__policy_node(p, node->prev)->next = to;
+    else
+        list->head = to;
+    if (node->next != 0)
+        nm__policy_node(p, node->next)->prev = to;
+    else
+        list->tail = to;
+    p->victim = 0; /* it may have been that one, and the number may soon be another's */
+}
+
+uint32_t nm__policy_any(const nm__policy *p) {
+    for (unsigned rank = 0; rank < NM__RANKS; rank++)
+        if (p->filled[rank] != 0)
+            return p->lists[rank * NM__SIZE_CLASSES + (unsigned)__builtin_ctz(p->filled[rank])].tail;
+    return p->held.tail;
+}
+
+static void append(nm__policy *p, nm__list *out, const nm__list *list) {
+    if (list->head == 0) return;
+    if (out->tail != 0) {
+        nm__policy_node(p, out->tail)->next = list->head;
+        nm__policy_node(p, list->head)->prev = out->tail;
+        out->tail = list->tail;
+    } else {
+        *out = *list;
+    }
+}
+
+void nm__policy_clear_to(nm__policy *p, nm__list *out) {
+    *out = (nm__list){0};
+    for (unsigned at = 0; at < NM__RANKS * NM__SIZE_CLASSES; at++) append(p, out, &p->lists[at]);
+    append(p, out, &p->held);
+    memset(p->lists, 0, sizeof p->lists);
+    memset(p->filled, 0, sizeof p->filled);
+    memset(p->bytes, 0, sizeof p->bytes);
+    p->held = (nm__list){0};
+    p->count = p->victim = 0;
+}

@@ -1,0 +1,29 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+/* Ghosts: keys that were evicted lately, each in 16 bits: 12 of its hash, 4 for how often it was used.
+ *
+ * A line of 64 bytes holds the last 32 ghosts of the keys that fall on it, newest first: a queue of all ghosts, cut into lines,
+ * so that any call touches one line. A stranger is taken for a ghost in 32 / 4096 of the look-ups at most. */
+#ifndef NM_SRC_CACHE_GHOSTS_H
+#define NM_SRC_CACHE_GHOSTS_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#define NM__GHOST_LINE     32u
+#define NM__GHOST_USES_MAX 15u
+
+typedef struct nm__ghosts {
+    uint16_t (*lines)[NM__GHOST_LINE]; /* NULL: none */
+    size_t line_count;
+} nm__ghosts;
+
+/* `bytes` of zeroed memory, aligned to 64, or NULL. Ghosts in the memory before are carried over; it may go afterwards. */
+void nm__ghosts_set_memory(nm__ghosts *g, void *memory, size_t bytes);
+
+/* Remembers a key. uses: 1 to NM__GHOST_USES_MAX. */
+void nm__ghosts_put(nm__ghosts *g, uint64_t hash, unsigned uses);
+
+/* Its uses, and it is forgotten; 0: not known. */
+unsigned nm__ghosts_take(nm__ghosts *g, uint64_t hash);
+
+#endif

@@ -1,0 +1,66 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+/* shadow.h: a cache without entries, run on a sample of the keys, that tells what a policy would have hit (mini-simulation:
+ * Waldspurger, Saemundsson, Ahmad, Park 2017).
+ *
+ * How to use it: choose a share of the keys by their hash (nm__sample_of(hash) < threshold, so the share is threshold / 2^32); open
+ * shadows with that share of the budgets in question as their rooms; tell every one of them each request for such a key:
+ *     nm__shadow_look   a look-up; true: it would have hit
+ *     nm__shadow_put    the entry was put, or is known to be there with this weight: it is kept if absent
+ * A request that hit in the cache is a look and a put; one that missed a look, and a put when the entry comes.
+ * A shadow that runs out of nodes before it runs out of room says so (`crowded`): lower the threshold, tell all shadows with
+ * nm__shadow_thin, and give them their smaller rooms.
+ * One thread at a time. Memory is the caller's; no call allocates. */
+#ifndef NM_SRC_CACHE_SHADOW_H
+#define NM_SRC_CACHE_SHADOW_H
+
+#include "cache/eviction.h"
+
+/* The 32 bits of a hash that decide whether its key is in a sample. Spread: the cache's shards and buckets use the bits as they are. */
+static inline uint32_t nm__sample_of(uint64_t hash) {
+    hash = (hash ^ hash >> 32) * 0xd6e8feb86659fd93u;
+    return (uint32_t)(hash >> 32);
+}
+
+typedef struct nm__shadow_node {
+    nm__node node;
+    uint32_t weight; /* of those above 4 GiB: 4 GiB */
+    uint32_t hash;   /* the low half, spread */
+    uint16_t chain;  /* the next in its bucket; of a free node: the next free one */
+    uint16_t bucket; /* not of this node: the head of the bucket with its number */
+} nm__shadow_node;
+
+typedef struct nm__shadow {
+    nm__shadow_node *nodes; /* [0] is none */
+    uint32_t node_count;    /* of nodes, without [0] */
+    uint32_t used_count;
+    uint32_t free;
+    bool crowded; /* a node was evicted for want of nodes, not of room; the user clears it */
+    nm__policy policy;
+} nm__shadow;
+
+/* Most nodes of a shadow. */
+#define NM__SHADOW_NODES_MAX 65535u
+
+/* The memory for so many nodes, with the policy's tables: 26.5 bytes a node at most. */
+size_t nm__shadow_bytes(nm_cache_policy policy, uint32_t nodes);
+
+/* `memory`: nm__shadow_bytes, zeroed, aligned to 64. nodes: 1 to NM__SHADOW_NODES_MAX. The room is 0 until set. */
+void nm__shadow_open(nm__shadow *s, nm_cache_policy policy, nm_cache_objective objective, unsigned protected_percent,
+                     void *memory, uint32_t nodes);
+
+/* The room may change at any time; what does not fit any more goes at the next puts. O(1). */
+void nm__shadow_set_room(nm__shadow *s, size_t bytes);
+
+/* O(1). weight_out, may be NULL: of the one that hit. */
+bool nm__shadow_look(nm__shadow *s, uint64_t hash, size_t *weight_out);
+
+/* Keeps the key if it is absent and not larger than the room; if it is there with another weight it gets the new one. O(evicted). */
+void nm__shadow_put(nm__shadow *s, uint64_t hash, size_t weight);
+
+/* Drops the keys whose sample is not below the threshold. nm__sample_of must be of the hashes given. O(nodes). */
+void nm__shadow_thin(nm__shadow *s, uint32_t threshold);
+
+/* The node of a key, 0: absent. For who wants to see its state. O(1). */
+uint32_t nm__shadow_find(const nm__shadow *s, uint64_t hash);
+
+#endif
