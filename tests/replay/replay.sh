@@ -191,14 +191,11 @@ usage() { # MESSAGE ARGUMENT...
     err_has "nebula-replay: $message"
     [ -s "$dir/out" ] && fail "$*: nothing on standard output"
 }
-usage "--policy lfu: unknown policy; allowed: slru, lru" --policy slru,lfu
+usage "--policy lfu: unknown policy; allowed: slru, lru, s3fifo, adaptive" --policy slru,lfu
 usage "--policy : unknown policy; allowed: slru, lru" --policy slru,
-usage "--budget 0: must be a size above 0" --budget 0
-usage "--budget 0%: must be a size above 0" --budget 1MiB,0%
-usage "--budget -1: must be a size above 0" --budget=-1
-usage "--budget 12 parsecs: must be a size above 0" --budget "12 parsecs"
-usage "--budget 1001%: must be a size above 0" --budget 1001%
-usage "--budget 99999999999TiB: must be a size above 0" --budget 99999999999TiB
+for bad in 0 0% -1 "12 parsecs" 1001% 129TiB 8388607TiB 99999999999TiB; do
+    usage "--budget: $bad: must be a size between 1 byte and 128TiB" --budget="1MiB,$bad"
+done
 usage "--threads 0: must be a number from 1 to 256" --threads 0
 usage "--threads 257: must be a number from 1 to 256" --threads 257
 usage "--shards 3: must be a power of two from 1 to 256" --shards 3
@@ -210,7 +207,8 @@ usage "--seed x: must be a number from 0 to" --seed x
 usage "--requests, --seed: only for the built-in workload" --seed 1 "$dir/small.txt"
 usage "--format oracle: needs a TRACE" --format oracle
 usage "-: standard input can be replayed only once" - -
-usage "--csv - --json -: standard output takes only one" --csv - --json -
+usage "--csv, --json, --chart, --curve: standard output takes only one of them" --csv - --json -
+usage "--csv, --json, --chart, --curve: standard output takes only one of them" --chart - --curve=-
 usage "unrecognized option '--frobnicate'" --frobnicate
 run --help
 wants 0 "--help"

@@ -1,5 +1,4 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-#define _GNU_SOURCE /* asprintf */
 #include "export.h"
 
 #include <errno.h>
@@ -7,15 +6,18 @@
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
-#include <unistd.h>
 
-static bool complain(const char *path, int error) {
-    fprintf(stderr, "nebula-replay: %s: cannot write: %s\n", path, strerror(error));
-    return false;
-}
+#include "output.h"
 
-/* ---- formats -------------------------------------------------------------------------------------------------------- */
+typedef struct row_list {
+    const row *rows;
+    size_t row_count;
+} row_list;
+
+typedef struct curve_list {
+    const curve_line *lines;
+    size_t line_count;
+} curve_list;
 
 /* RFC 4180: quoted where it must be. */
 static void write_csv_text(FILE *to, const char *text) {
@@ -31,16 +33,17 @@ static void write_csv_text(FILE *to, const char *text) {
     fputc('"', to);
 }
 
-static bool write_csv(FILE *to, const export_row *rows, size_t count) {
+static bool write_csv(FILE *to, const void *what) {
+    const row_list *list = what;
     fputs("trace,policy,objective,threads,budget_bytes,requests,object_miss_ratio,byte_miss_ratio,evictions,rejections,"
           "used_bytes,granted_bytes,rss_peak_bytes,requests_per_second,p50_ns,p99_ns,p999_ns,leaks\n",
           to);
-    for (size_t i = 0; i < count; i++) {
-        const run_plan *p = &rows[i].plan;
-        const run_result *r = &rows[i].result;
-        write_csv_text(to, rows[i].trace);
+    for (size_t i = 0; i < list->row_count; i++) {
+        const run_plan *p = &list->rows[i].plan;
+        const run_result *r = &list->rows[i].result;
+        write_csv_text(to, list->rows[i].trace);
         fprintf(to, ",%s,%s,%u,%llu,%llu,%.6f,%.6f,%llu,%llu,%llu,%llu,%llu,%.0f,%llu,%llu,%llu,%llu\n",
-                p->policy->name, p->objective, p->thread_count, (unsigned long long)p->budget_bytes,
+                p->policy->name, p->objective->name, p->thread_count, (unsigned long long)p->budget_bytes,
                 (unsigned long long)r->request_count, r->object_miss_ratio, r->byte_miss_ratio,
                 (unsigned long long)r->evictions, (unsigned long long)r->rejections, (unsigned long long)r->used_bytes,
                 (unsigned long long)r->granted_bytes, (unsigned long long)r->rss_peak_bytes, r->requests_per_second,
@@ -63,11 +66,11 @@ static json_t *json_text(const char *text) {
     return value;
 }
 
-static json_t *json_row(const export_row *row) {
-    const run_plan *p = &row->plan;
-    const run_result *r = &row->result;
+static json_t *json_row(const row *from) {
+    const run_plan *p = &from->plan;
+    const run_result *r = &from->result;
     return json_pack("{s:o, s:s, s:s, s:I, s:I, s:I, s:f, s:f, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I}", //
-                     "trace", json_text(row->trace), "policy", p->policy->name, "objective", p->objective,         //
+                     "trace", json_text(from->trace), "policy", p->policy->name, "objective", p->objective->name,  //
                      "threads", (json_int_t)p->thread_count, "budget_bytes", (json_int_t)p->budget_bytes,          //
                      "requests", (json_int_t)r->request_count, "object_miss_ratio", r->object_miss_ratio,
                      "byte_miss_ratio", r->byte_miss_ratio, "evictions", (json_int_t)r->evictions,     //
@@ -78,119 +81,47 @@ static json_t *json_row(const export_row *row) {
                      "p999_ns", (json_int_t)r->p999_ns, "leaks", (json_int_t)r->leaks);
 }
 
-static bool write_json(FILE *to, const export_row *rows, size_t count) {
+static bool write_json(FILE *to, const void *what) {
+    const row_list *list = what;
     json_t *array = json_array();
     bool ok = array != NULL;
-    for (size_t i = 0; ok && i < count; i++) ok = json_array_append_new(array, json_row(&rows[i])) == 0;
+    for (size_t i = 0; ok && i < list->row_count; i++) ok = json_array_append_new(array, json_row(&list->rows[i])) == 0;
     errno = ENOMEM; /* the only way in which building it fails; writing sets its own */
     ok = ok && json_dumpf(array, to, JSON_INDENT(1) | JSON_PRESERVE_ORDER | JSON_REAL_PRECISION(9)) == 0;
     json_decref(array);
     return ok && fputc('\n', to) != EOF;
 }
 
-static bool write_rows(FILE *to, export_format format, const export_row *rows, size_t count) {
-    bool ok = format == EXPORT_CSV ? write_csv(to, rows, count) : write_json(to, rows, count);
-    return fflush(to) == 0 && ok && ferror(to) == 0;
-}
-
-/* ---- files ---------------------------------------------------------------------------------------------------------- */
-
-/* Where the rows go. A link is followed, and what is no file (a device, a pipe) is written to as it is. */
-struct place {
-    char *path;  /* to be freed */
-    bool direct; /* no file: no rename */
-    mode_t mode;
-};
-
-static bool find_place(const char *path, struct place *out) {
-    struct stat info;
-    bool present = stat(path, &info) == 0;
-    if (!present && errno != ENOENT) return false;
-    mode_t mask = umask(0);
-    umask(mask);
-    out->mode = present ? info.st_mode & 0777 : 0666 & ~mask;
-    out->direct = present && !S_ISREG(info.st_mode);
-    out->path = present && !out->direct ? realpath(path, NULL) : strdup(path);
-    return out->path != NULL;
-}
-
-/* A new file beside the place; *name is its name, to be freed. */
-static int open_beside(const struct place *place, char **name) {
-    if (asprintf(name, "%s.XXXXXX", place->path) < 0) {
-        *name = NULL;
-        errno = ENOMEM;
-        return -1;
-    }
-    int fd = mkstemp(*name);
-    if (fd >= 0) return fd;
-    int error = errno;
-    free(*name);
-    *name = NULL;
-    errno = error;
-    return -1;
-}
-
-bool export_check(const char *path) {
-    if (strcmp(path, "-") == 0) return true;
-    struct place place;
-    if (!find_place(path, &place)) return complain(path, errno);
-    int error = 0;
-    if (place.direct) {
-        if (access(path, W_OK) != 0) error = errno;
-    } else {
-        char *name;
-        int fd = open_beside(&place, &name);
-        if (fd < 0) {
-            error = errno;
-        } else {
-            close(fd);
-            unlink(name);
-            free(name);
+static bool write_curve_csv(FILE *to, const void *what) {
+    const curve_list *curve = what;
+    fputs("trace,policy,objective,threads,at_budget_bytes,budget_bytes,predicted_object_miss_ratio,predicted_byte_miss_"
+          "ratio,"
+          "object_miss_ratio,byte_miss_ratio,late_object_miss_ratio,late_byte_miss_ratio\n",
+          to);
+    for (size_t i = 0; i < curve->line_count; i++) {
+        const curve_line *line = &curve->lines[i];
+        const run_plan *p = &line->from->plan;
+        write_csv_text(to, line->from->trace);
+        fprintf(to, ",%s,%s,%u,%llu,%zu,%.6f,%.6f,", p->policy->name, p->objective->name, p->thread_count,
+                (unsigned long long)p->budget_bytes, line->point->budget_bytes, 1 - line->point->hit_ratio,
+                1 - line->point->byte_hit_ratio);
+        if (line->measured == NULL) {
+            fputs(",,,\n", to);
+            continue;
         }
+        const run_result *r = &line->measured->result;
+        fprintf(to, "%.6f,%.6f,%.6f,%.6f\n", r->object_miss_ratio, r->byte_miss_ratio, r->late_object_miss_ratio,
+                r->late_byte_miss_ratio);
     }
-    free(place.path);
-    return error == 0 || complain(path, error);
+    return true;
 }
 
-static bool replace_file(const struct place *place, export_format format, const export_row *rows, size_t count) {
-    char *name;
-    int fd = open_beside(place, &name);
-    if (fd < 0) return false;
-    FILE *to = fdopen(fd, "w");
-    bool ok = to != NULL && fchmod(fd, place->mode) == 0 && write_rows(to, format, rows, count) && fsync(fd) == 0;
-    int error = errno;
-    if (to == NULL) {
-        close(fd);
-    } else if (fclose(to) != 0 && ok) {
-        error = errno;
-        ok = false;
-    }
-    if (ok && rename(name, place->path) != 0) {
-        error = errno;
-        ok = false;
-    }
-    if (!ok) unlink(name);
-    free(name);
-    errno = error;
-    return ok;
+bool export_rows(const char *path, export_format format, const row *rows, size_t count) {
+    row_list list = {.rows = rows, .row_count = count};
+    return output_write(path, format == EXPORT_CSV ? write_csv : write_json, &list);
 }
 
-static bool write_direct(const char *path, export_format format, const export_row *rows, size_t count) {
-    FILE *to = fopen(path, "we");
-    if (to == NULL) return false;
-    bool ok = write_rows(to, format, rows, count);
-    int error = errno;
-    if (fclose(to) != 0 && ok) return false;
-    errno = error;
-    return ok;
-}
-
-bool export_rows(const char *path, export_format format, const export_row *rows, size_t count) {
-    if (strcmp(path, "-") == 0) return write_rows(stdout, format, rows, count) || complain("standard output", errno);
-    struct place place;
-    if (!find_place(path, &place)) return complain(path, errno);
-    bool ok = place.direct ? write_direct(path, format, rows, count) : replace_file(&place, format, rows, count);
-    int error = errno;
-    free(place.path);
-    return ok || complain(path, error);
+bool export_curve(const char *path, const curve_line *lines, size_t count) {
+    curve_list list = {.lines = lines, .line_count = count};
+    return output_write(path, write_curve_csv, &list);
 }

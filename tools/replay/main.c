@@ -2,6 +2,7 @@
 /* nebula-replay: replays request traces through the whole library. See README.md beside this file, and the manual page. */
 #include "footprint.h"
 #include "options.h"
+#include "points.h"
 #include "report.h"
 #include "run.h"
 #include "units.h"
@@ -15,29 +16,36 @@ static uint64_t budget_of(const replay_budget *budget, uint64_t footprint_bytes)
     return bytes < (double)INT64_MAX ? (uint64_t)bytes : INT64_MAX;
 }
 
-/* Runs a point, or says why it makes no sense. */
-static void replay_point(report *r, trace *t, const footprint *f, const run_plan *plan) {
-    char why[128], least[UNITS_TEXT_BYTES];
+/* Says in `why` why a point makes no sense. */
+static bool makes_sense(const run_plan *plan, const footprint *f, char *why, size_t why_bytes) {
+    char bytes[UNITS_TEXT_BYTES];
     nm_cache_options cache = run_cache_options(plan);
     size_t least_bytes = nm_cache_min_bytes(&cache);
-    if (plan->budget_bytes < least_bytes) {
-        snprintf(why, sizeof why, "below the cache's least budget of %s (%zu bytes)", units_bytes(least, least_bytes),
+    if (plan->budget_bytes < least_bytes)
+        snprintf(why, why_bytes, "below the cache's least budget of %s (%zu bytes)", units_bytes(bytes, least_bytes),
                  least_bytes);
-        report_skip(r, t->name, plan, why);
-    } else if (plan->budget_bytes / LEAST_ENTRIES < f->average_bytes) {
-        snprintf(why, sizeof why, "below %d average entries of %s", LEAST_ENTRIES,
-                 units_bytes(least, f->average_bytes));
-        report_skip(r, t->name, plan, why);
+    else if (plan->budget_bytes > OPTIONS_BUDGET_MAX)
+        snprintf(why, why_bytes, "above the largest budget of %s", units_bytes(bytes, OPTIONS_BUDGET_MAX));
+    else if (plan->budget_bytes / LEAST_ENTRIES < f->average_bytes)
+        snprintf(why, why_bytes, "below %d average entries of %s", LEAST_ENTRIES, units_bytes(bytes, f->average_bytes));
+    else
+        return true;
+    return false;
+}
+
+/* Runs a point, or says why not. */
+static void replay_point(report *r, trace *t, const footprint *f, const run_plan *plan, run_result *out) {
+    char why[128];
+    *out = (run_result){0};
+    if (makes_sense(plan, f, why, sizeof why)) {
+        run_replay(plan, t, out);
+        report_run(r, t->name, plan, out);
     } else {
-        run_result result;
-        run_replay(plan, t, &result);
-        report_run(r, t->name, plan, &result);
+        report_skip(r, t->name, plan, why);
     }
 }
 
-static void replay_points(report *r, trace *t, const footprint *f) {
-    const replay_options *o = r->options;
-    report_trace(r, t, f);
+static void plan_asked(points *list, const replay_options *o, const footprint *f) {
     for (size_t b = 0; b < o->budget_count; b++) {
         for (size_t p = 0; p < o->policy_count; p++) {
             run_plan plan = {
@@ -49,11 +57,28 @@ static void replay_points(report *r, trace *t, const footprint *f) {
                 .default_size = o->default_size,
                 .all_ones = f->all_ones,
                 .request_count = f->request_count,
+                .line_count = f->request_count + f->bad_count,
                 .quiet = o->quiet,
             };
-            replay_point(r, t, f, &plan);
+            points_add(list, &plan);
         }
     }
+}
+
+/* With --curve the list grows while it is worked off: by the budgets of which a cache has just told. */
+static void replay_points(report *r, trace *t, const footprint *f) {
+    points list = {0};
+    plan_asked(&list, r->options, f);
+    report_trace(r, t, f);
+    for (size_t i = 0; i < list.count; i++) {
+        run_plan plan = list.plans[i];
+        run_result result;
+        replay_point(r, t, f, &plan, &result);
+        if (r->options->curve && !plan.for_curve) points_add_curve(&list, &plan, &result);
+    }
+    report_curve(r, t->name);
+    if (list.no_memory) report_bad_trace(r, t->name, "out of memory for the list of its runs");
+    points_clear(&list);
 }
 
 static void replay_trace(report *r, const char *path) {

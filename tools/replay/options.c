@@ -13,8 +13,15 @@
 #define DEFAULT_SIZE     4096
 #define REQUESTS_MAX     UINT64_C(1000000000000)
 
-static const replay_policy policies[] = {{"slru", NM_CACHE_SLRU}, {"lru", NM_CACHE_LRU}};
-#define POLICY_NAMES "slru, lru"
+static const replay_policy policies[] = {
+    {"slru", NM_CACHE_SLRU},
+    {"lru", NM_CACHE_LRU},
+    {"s3fifo", NM_CACHE_S3FIFO},
+    {"adaptive", NM_CACHE_ADAPTIVE},
+};
+#define POLICY_NAMES "slru, lru, s3fifo, adaptive"
+
+static const replay_objective objectives[] = {{"hits", NM_OBJECTIVE_HITS}, {"bytes", NM_OBJECTIVE_BYTES}};
 
 enum { /* options without a letter */
        KEY_POLICY = 256,
@@ -24,6 +31,8 @@ enum { /* options without a letter */
        KEY_THREADS,
        KEY_CSV,
        KEY_JSON,
+       KEY_CHART,
+       KEY_CURVE,
        KEY_FORMAT,
        KEY_DEFAULT_SIZE,
        KEY_SKIP_BAD,
@@ -39,7 +48,7 @@ static const struct argp_option option_list[] = {
      "); each is run with each policy",
      0},
     {"objective", KEY_OBJECTIVE, "hits|bytes", 0,
-     "what to save misses of; noted in the rows, but slru and lru are fixed policies and take no notice of it", 0},
+     "what to save misses of, requests or bytes (default hits); only adaptive takes notice of it", 0},
     {"shards", KEY_SHARDS, "N", 0,
      "shards of the cache, a power of two up to 256 (default: one for each 4 MiB, at most 16)", 0},
     {"threads", KEY_THREADS, "N", 0, "threads that serve requests, 1 to 256 (default 1: in exact order)", 0},
@@ -56,9 +65,16 @@ static const struct argp_option option_list[] = {
     {"csv", KEY_CSV, "FILE", 0, "write the rows as CSV too (-: standard output; the table then goes to standard error)",
      0},
     {"json", KEY_JSON, "FILE", 0, "write the rows as a JSON array too (-: as above)", 0},
+    {"chart", KEY_CHART, "FILE.svg", 0,
+     "draw the miss ratio against the budget, measured and predicted (by gnuplot; -: as above)", 0},
+    {"curve", KEY_CURVE, "FILE", OPTION_ARG_OPTIONAL,
+     "replay at the budgets for which the caches predict their miss ratio too, and print both; with FILE also as CSV",
+     0},
     {"quiet", 'q', NULL, 0, "no progress bar (there is none anyway if standard error is no terminal)", 0},
     {0},
 };
+
+bool options_is_stdout(const char *path) { return path != NULL && strcmp(path, "-") == 0; }
 
 /* Calls `take` for each comma-separated entry. */
 static void each_entry(replay_options *o, char *list, struct argp_state *state,
@@ -86,11 +102,12 @@ static void take_budget(replay_options *o, const char *text, size_t len, struct 
     replay_budget budget = {0};
     bool ok = len > 0 && text[len - 1] == '%' ? units_parse_percent(text, len, &budget.percent)
                                               : units_parse_bytes(text, len, &budget.bytes) && budget.bytes > 0;
-    if (!ok)
-        argp_error(state,
-                   "--budget %.*s: must be a size above 0, such as 4096, 64MiB or 1.5GiB, or a share of the trace's "
-                   "footprint above 0%% and up to %.0f%%",
-                   (int)len, text, UNITS_PERCENT_MAX);
+    if (!ok || budget.bytes > OPTIONS_BUDGET_MAX)
+        argp_error(
+            state,
+            "--budget: %.*s: must be a size between 1 byte and %lluTiB, such as 4096, 64MiB or 1.5GiB, or a share of "
+            "the trace's footprint above 0%% and up to %.0f%%, such as 5%%",
+            (int)len, text, (unsigned long long)(OPTIONS_BUDGET_MAX >> 40), UNITS_PERCENT_MAX);
     if (o->budget_count == OPTIONS_LIST_MAX) argp_error(state, "--budget: more than %d entries", OPTIONS_LIST_MAX);
     o->budgets[o->budget_count++] = budget;
 }
@@ -118,8 +135,10 @@ static void check_together(replay_options *o, struct argp_state *state) {
     char fallback_policies[] = DEFAULT_POLICIES, fallback_budgets[] = DEFAULT_BUDGETS;
     if (o->policy_count == 0) each_entry(o, fallback_policies, state, take_policy);
     if (o->budget_count == 0) each_entry(o, fallback_budgets, state, take_budget);
-    if (o->csv_path != NULL && o->json_path != NULL && strcmp(o->csv_path, "-") == 0 && strcmp(o->json_path, "-") == 0)
-        argp_error(state, "--csv - --json -: standard output takes only one of them");
+    const char *const outputs[] = {o->csv_path, o->json_path, o->chart_path, o->curve_path};
+    size_t to_stdout = 0;
+    for (size_t i = 0; i < sizeof outputs / sizeof *outputs; i++) to_stdout += options_is_stdout(outputs[i]);
+    if (to_stdout > 1) argp_error(state, "--csv, --json, --chart, --curve: standard output takes only one of them");
 
     size_t inputs = 0;
     for (size_t i = 0; i < o->trace_count; i++) inputs += strcmp(o->traces[i], "-") == 0;
@@ -145,7 +164,7 @@ static error_t parse_one(int key, char *argument, struct argp_state *state) {
         each_entry(o, argument, state, take_budget);
         break;
     case KEY_OBJECTIVE:
-        o->objective = choice_of("objective", argument, "hits", "bytes", state) == 0 ? "hits" : "bytes";
+        o->objective = &objectives[choice_of("objective", argument, objectives[0].name, objectives[1].name, state)];
         break;
     case KEY_SHARDS:
         o->shard_count = (unsigned)number_of("shards", argument, 1, OPTIONS_SHARDS_MAX, state);
@@ -155,6 +174,11 @@ static error_t parse_one(int key, char *argument, struct argp_state *state) {
     case KEY_THREADS: o->thread_count = (unsigned)number_of("threads", argument, 1, OPTIONS_THREADS_MAX, state); break;
     case KEY_CSV: o->csv_path = argument; break;
     case KEY_JSON: o->json_path = argument; break;
+    case KEY_CHART: o->chart_path = argument; break;
+    case KEY_CURVE:
+        o->curve = true;
+        o->curve_path = argument;
+        break;
     case KEY_FORMAT:
         o->format = choice_of("format", argument, "text", "oracle", state) == 0 ? RECORD_TEXT : RECORD_ORACLE;
         break;
@@ -194,8 +218,10 @@ void options_parse(replay_options *options, int argc, char **argv) {
             "by commas. A budget below the cache's least one, or below 10 average entries, is skipped.\n\n"
             "Exit status: 0; 1 a run failed or a law of the library broke; 2 wrong usage.",
     };
-    *options = (replay_options){
-        .objective = "hits", .thread_count = 1, .default_size = DEFAULT_SIZE, .seed = UINT64_MAX /* not given */};
+    *options = (replay_options){.objective = &objectives[0],
+                                .thread_count = 1,
+                                .default_size = DEFAULT_SIZE,
+                                .seed = UINT64_MAX /* not given */};
     argp_err_exit_status = 2;
     argp_program_version_hook = print_version;
     static char name[] = "nebula-replay";

@@ -4,6 +4,9 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "chart.h"
+#include "curve.h"
+#include "output.h"
 #include "units.h"
 
 static int name_width(const replay_options *options) {
@@ -16,13 +19,20 @@ static int name_width(const replay_options *options) {
     return widest > 40 ? 40 : (int)widest;
 }
 
-static bool takes_stdout(const char *path) { return path != NULL && strcmp(path, "-") == 0; }
+static bool complain_of_chart(const char *why) {
+    fprintf(stderr, "nebula-replay: chart: %s\n", why);
+    return false;
+}
 
 bool report_open(report *r, const replay_options *options) {
+    const char *const outputs[] = {options->csv_path, options->json_path, options->chart_path, options->curve_path};
     *r = (report){.options = options, .table = stdout, .name_width = name_width(options)};
-    if (takes_stdout(options->csv_path) || takes_stdout(options->json_path)) r->table = stderr;
-    return (options->csv_path == NULL || export_check(options->csv_path)) &&
-           (options->json_path == NULL || export_check(options->json_path));
+    for (size_t i = 0; i < sizeof outputs / sizeof *outputs; i++) {
+        if (options_is_stdout(outputs[i])) r->table = stderr;
+        if (outputs[i] != NULL && !output_check(outputs[i])) return false;
+    }
+    char why[GNUPLOT_WHY_BYTES];
+    return options->chart_path == NULL || gnuplot_check(why) || complain_of_chart(why);
 }
 
 void report_bad_trace(report *r, const char *path, const char *why) {
@@ -47,7 +57,7 @@ void report_trace(report *r, const trace *t, const footprint *f) {
 static void print_header(report *r) {
     if (r->has_header) return;
     r->has_header = true;
-    fprintf(r->table, "%-*s %-6s %9s %9s %7s %7s %9s %8s %9s %9s %9s %7s %8s %8s %8s %5s\n", r->name_width, "trace",
+    fprintf(r->table, "%-*s %-8s %9s %9s %7s %7s %9s %8s %9s %9s %9s %7s %8s %8s %8s %5s\n", r->name_width, "trace",
             "policy", "budget", "requests", "miss", "byte m.", "evicted", "rejected", "used", "granted", "rss peak",
             "req/s", "p50", "p99", "p999", "leaks");
 }
@@ -55,7 +65,7 @@ static void print_header(report *r) {
 static void print_point(report *r, const char *name, const run_plan *plan) {
     char budget[UNITS_TEXT_BYTES];
     print_header(r);
-    fprintf(r->table, "%-*s %-6s %9s ", r->name_width, name, plan->policy->name,
+    fprintf(r->table, "%-*s %-8s %9s ", r->name_width, name, plan->policy->name,
             units_bytes(budget, plan->budget_bytes));
 }
 
@@ -69,7 +79,7 @@ void report_skip(report *r, const char *name, const run_plan *plan, const char *
 static void keep_row(report *r, const char *name, const run_plan *plan, const run_result *result) {
     if (r->row_count == r->row_room) {
         size_t room = r->row_room == 0 ? 64 : r->row_room * 2;
-        export_row *rows = realloc(r->rows, room * sizeof *rows);
+        row *rows = realloc(r->rows, room * sizeof *rows);
         if (rows == NULL) {
             report_bad_trace(r, name, "out of memory for its row");
             return;
@@ -77,7 +87,7 @@ static void keep_row(report *r, const char *name, const run_plan *plan, const ru
         r->rows = rows;
         r->row_room = room;
     }
-    r->rows[r->row_count++] = (export_row){.trace = name, .plan = *plan, .result = *result};
+    r->rows[r->row_count++] = (row){.trace = name, .plan = *plan, .result = *result};
 }
 
 static void print_figures(report *r, const run_result *result) {
@@ -117,11 +127,61 @@ void report_run(report *r, const char *name, const run_plan *plan, const run_res
     if (result->peak_bytes > r->peak_bytes) r->peak_bytes = result->peak_bytes;
 }
 
+/* ---- curves --------------------------------------------------------------------------------------------------------- */
+
+static void print_curve_line(report *r, const char *name, const curve_line *line) {
+    char from[UNITS_TEXT_BYTES], budget[UNITS_TEXT_BYTES];
+    fprintf(r->table, "%-*s %-8s %9s %9s %9.4f", r->name_width, name, line->from->plan.policy->name,
+            units_bytes(from, line->from->plan.budget_bytes), units_bytes(budget, line->point->budget_bytes),
+            1 - line->point->hit_ratio);
+    if (line->measured != NULL)
+        fprintf(r->table, " %8.4f %8.4f", line->measured->result.object_miss_ratio,
+                line->measured->result.late_object_miss_ratio);
+    else
+        fprintf(r->table, " %8s %8s", "-", "-");
+    fprintf(r->table, " %9.4f", 1 - line->point->byte_hit_ratio);
+    if (line->measured != NULL)
+        fprintf(r->table, " %8.4f %8.4f\n", line->measured->result.byte_miss_ratio,
+                line->measured->result.late_byte_miss_ratio);
+    else
+        fprintf(r->table, " %8s %8s\n", "-", "-");
+}
+
+static void print_curve(report *r, const char *name, const curve_line *lines, size_t count) {
+    fprintf(r->table, "# what the caches predicted for other budgets; late: the second half of the trace\n");
+    fprintf(r->table, "%-*s %-8s %9s %9s %9s %8s %8s %9s %8s %8s\n", r->name_width, "trace", "policy", "cache of",
+            "budget", "predicted", "miss", "late", "predicted", "byte m.", "late");
+    for (size_t i = 0; i < count; i++) print_curve_line(r, name, &lines[i]);
+    curve_error e = curve_error_of(lines, count);
+    if (e.compared > 0)
+        fprintf(r->table,
+                "# %zu predictions of object misses: off by %.4f on the mean, %.4f at most; late %.4f, %.4f\n",
+                e.compared, e.mean, e.worst, e.late_mean, e.late_worst);
+}
+
+void report_curve(report *r, const char *name) {
+    if (!r->options->curve) return;
+    size_t first = r->row_count, count;
+    while (first > 0 && r->rows[first - 1].trace == name) first--;
+    bool no_memory;
+    curve_line *lines = curve_lines(r->rows + first, r->row_count - first, &count, &no_memory);
+    if (no_memory)
+        report_bad_trace(r, name, "out of memory for its curve");
+    else if (count > 0)
+        print_curve(r, name, lines, count);
+    else if (r->row_count > first)
+        fprintf(r->table, "# %s: no cache told of other budgets: too few requests, or too small for samples\n", name);
+    fflush(r->table);
+    free(lines);
+}
+
+/* ---- the end -------------------------------------------------------------------------------------------------------- */
+
 static void print_sums(report *r) {
     char peak[UNITS_TEXT_BYTES];
     fprintf(r->table, "# %zu runs, %u %s, objective %s; %llu failed, %llu points skipped, %llu broken lines skipped\n",
             r->row_count, r->options->thread_count, r->options->thread_count == 1 ? "thread" : "threads",
-            r->options->objective, (unsigned long long)r->failures, (unsigned long long)r->skipped_points,
+            r->options->objective->name, (unsigned long long)r->failures, (unsigned long long)r->skipped_points,
             (unsigned long long)r->bad_lines);
     fprintf(r->table, "# leaks: %llu, broken laws: %llu\n", (unsigned long long)r->leaks,
             (unsigned long long)r->broken_laws);
@@ -129,10 +189,33 @@ static void print_sums(report *r) {
             (unsigned long long)r->held_bytes, (unsigned long long)r->peak_bytes, units_bytes(peak, r->peak_bytes));
 }
 
+static bool write_text(FILE *to, const void *what) { return fputs(what, to) != EOF; }
+
+static bool write_chart(const report *r) {
+    char why[GNUPLOT_WHY_BYTES];
+    char *svg = chart_draw(r->rows, r->row_count, why);
+    if (svg == NULL) return complain_of_chart(why);
+    bool ok = output_write(r->options->chart_path, write_text, svg);
+    free(svg);
+    return ok;
+}
+
+static bool write_curve(const report *r) {
+    size_t count;
+    bool no_memory;
+    curve_line *lines = curve_lines(r->rows, r->row_count, &count, &no_memory);
+    bool ok = !no_memory && export_curve(r->options->curve_path, lines, count);
+    if (no_memory) fprintf(stderr, "nebula-replay: %s: out of memory\n", r->options->curve_path);
+    free(lines);
+    return ok;
+}
+
 static void write_files(report *r) {
     const replay_options *o = r->options;
     if (o->csv_path != NULL && !export_rows(o->csv_path, EXPORT_CSV, r->rows, r->row_count)) r->failures++;
     if (o->json_path != NULL && !export_rows(o->json_path, EXPORT_JSON, r->rows, r->row_count)) r->failures++;
+    if (o->curve_path != NULL && !write_curve(r)) r->failures++;
+    if (o->chart_path != NULL && !write_chart(r)) r->failures++;
 }
 
 int report_close(report *r) {

@@ -13,7 +13,7 @@ typedef struct report {
     FILE *table;
     int name_width;
     bool has_header;
-    export_row *rows; /* finished runs */
+    row *rows; /* finished runs */
     size_t row_count, row_room;
     uint64_t skipped_points;
     uint64_t failures; /* traces that could not be read, runs that did not end, files not written */
@@ -32,6 +32,9 @@ void report_bad_trace(report *r, const char *path, const char *why);
 
 /* A point was not run. */
 void report_skip(report *r, const char *name, const run_plan *plan, const char *why);
+
+/* All runs of a trace have ended: with --curve, what its caches predicted beside what was measured. */
+void report_curve(report *r, const char *name);
 
 /* A run has ended, well or not. `name` must live until the close. */
 void report_run(report *r, const char *name, const run_plan *plan, const run_result *result);

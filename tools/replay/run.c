@@ -57,11 +57,17 @@ struct batch {
     char text[BATCH_BYTES];
 };
 
+struct tally {
+    uint64_t request_count, miss_count;
+    unsigned __int128 requested_bytes, missed_bytes;
+};
+
 struct worker {
     struct run *run;
     pthread_t thread;
-    uint64_t request_count, miss_count, rejections, leaks;
-    unsigned __int128 requested_bytes, missed_bytes;
+    struct tally halves[2]; /* of the trace */
+    struct tally *tally;    /* the present request's */
+    uint64_t rejections, leaks;
     nm_leak_report report;
     struct batch batch;
     histogram latencies;
@@ -108,6 +114,7 @@ nm_cache_options run_cache_options(const run_plan *plan) {
     nm_cache_options options = nm_cache_options_init();
     options.budget_bytes = plan->budget_bytes;
     options.policy = plan->policy->policy;
+    options.objective = plan->objective->objective;
     options.shard_count = plan->shard_count;
     options.name = "objects";
     return options;
@@ -242,6 +249,11 @@ static void check_hit(struct worker *w, const nm_entry *entry, const char *key, 
         law_broken(w->run, "a hit gave a wrong value for key \"%.*s\"", key_len < 80 ? (int)key_len : 80, key);
 }
 
+static void note_miss(struct worker *w, size_t size) {
+    w->tally->miss_count++;
+    w->tally->missed_bytes += size;
+}
+
 /* What is leased, pinned or reserved here is held by the request's scope, and goes back with it: no leak. */
 static void serve_in(struct worker *w, nm_scope *request, const record *r, size_t size) {
     nm_arena *arena;
@@ -253,8 +265,7 @@ static void serve_in(struct worker *w, nm_scope *request, const record *r, size_
         check_hit(w, &entry, key, r->key_len);
         return;
     }
-    w->miss_count++;
-    w->missed_bytes += size;
+    note_miss(w, size);
     if (key == NULL)
         refused(w, "copy the key into an arena", status);
     else
@@ -264,14 +275,13 @@ static void serve_in(struct worker *w, nm_scope *request, const record *r, size_
 static void serve(struct worker *w, const record *r) {
     const run_plan *plan = w->run->plan;
     size_t size = footprint_size(plan->all_ones, plan->default_size, r);
-    w->request_count++;
-    w->requested_bytes += size;
+    w->tally->request_count++;
+    w->tally->requested_bytes += size;
     nm_scope *request;
     nm_status status = nm_scope_open(&request, w->run->tree.requests_scope,
                                      NM_SCOPE_OPTIONS(.name = "request", .kind = NM_SCOPE_REQUEST));
     if (status != NM_OK) {
-        w->miss_count++;
-        w->missed_bytes += size;
+        note_miss(w, size);
         refused(w, "open a request's scope", status);
         return;
     }
@@ -315,6 +325,7 @@ static void serve_batch(struct worker *w) {
         record r;
         /* The first pass has judged the broken lines: they are counted, or the trace is not replayed. */
         if (record_parse(w->run->trace->format, line->text, line->len, &r) != NULL) continue;
+        w->tally = &w->halves[line->number > w->run->plan->line_count / 2];
         serve(w, &r);
         uint64_t now = clock_now_ns();
         histogram_add(&w->latencies, now - before);
@@ -352,28 +363,37 @@ static double ratio(unsigned __int128 part, unsigned __int128 whole) {
     return whole == 0 ? 0.0 : (double)part / (double)whole;
 }
 
+static void tally_add(struct tally *sum, const struct tally *more) {
+    sum->request_count += more->request_count;
+    sum->miss_count += more->miss_count;
+    sum->requested_bytes += more->requested_bytes;
+    sum->missed_bytes += more->missed_bytes;
+}
+
 static void summarize(struct run *run, struct worker *workers, uint64_t elapsed_ns) {
     run_result *out = run->result;
     struct worker *sum = &workers[0];
     for (unsigned i = 1; i < run->plan->thread_count; i++) {
         const struct worker *w = &workers[i];
-        sum->request_count += w->request_count;
-        sum->miss_count += w->miss_count;
+        tally_add(&sum->halves[0], &w->halves[0]);
+        tally_add(&sum->halves[1], &w->halves[1]);
         sum->rejections += w->rejections;
         sum->leaks += w->leaks;
-        sum->requested_bytes += w->requested_bytes;
-        sum->missed_bytes += w->missed_bytes;
         histogram_merge(&sum->latencies, &w->latencies);
     }
+    struct tally all = sum->halves[0], late = sum->halves[1];
+    tally_add(&all, &late);
     out->leaks += sum->leaks;
-    out->request_count = sum->request_count;
+    out->request_count = all.request_count;
     if (out->request_count != run->plan->request_count && !out->failed)
         fail(run, "the trace changed while it was read: %llu requests, %llu before",
              (unsigned long long)out->request_count, (unsigned long long)run->plan->request_count);
-    out->object_miss_ratio = ratio(sum->miss_count, sum->request_count);
-    out->byte_miss_ratio = ratio(sum->missed_bytes, sum->requested_bytes);
+    out->object_miss_ratio = ratio(all.miss_count, all.request_count);
+    out->byte_miss_ratio = ratio(all.missed_bytes, all.requested_bytes);
+    out->late_object_miss_ratio = ratio(late.miss_count, late.request_count);
+    out->late_byte_miss_ratio = ratio(late.missed_bytes, late.requested_bytes);
     out->rejections = sum->rejections;
-    out->requests_per_second = elapsed_ns == 0 ? 0.0 : (double)sum->request_count * 1e9 / (double)elapsed_ns;
+    out->requests_per_second = elapsed_ns == 0 ? 0.0 : (double)all.request_count * 1e9 / (double)elapsed_ns;
     out->p50_ns = histogram_quantile(&sum->latencies, 0.50);
     out->p99_ns = histogram_quantile(&sum->latencies, 0.99);
     out->p999_ns = histogram_quantile(&sum->latencies, 0.999);
@@ -384,6 +404,7 @@ static void summarize(struct run *run, struct worker *workers, uint64_t elapsed_
     out->evictions = cache.evictions;
     out->used_bytes = cache.used_bytes;
     out->granted_bytes = cache.granted_bytes;
+    out->curve_count = nm_cache_curve(run->tree.cache, out->curve, RUN_CURVE_POINTS);
     nm_scope_stats scope;
     nm_scope_get_stats(run->tree.cache_scope, &scope);
     if (scope.peak_bytes > run->plan->budget_bytes)

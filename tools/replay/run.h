@@ -15,15 +15,19 @@
 
 #define RUN_TEXT_BYTES 256
 
+#define RUN_CURVE_POINTS 16 /* more than nm_cache_curve gives */
+
 typedef struct run_plan {
     const replay_policy *policy;
     uint64_t budget_bytes;
-    const char *objective;
+    const replay_objective *objective;
     unsigned shard_count; /* 0: the cache's own choice */
     unsigned thread_count;
     uint64_t default_size;
     bool all_ones;          /* the default size stands for all sizes of the trace */
     uint64_t request_count; /* what the trace must hold */
+    uint64_t line_count;    /* requests and broken lines */
+    bool for_curve;         /* not asked for, but to be compared with a prediction */
     bool quiet;
 } run_plan;
 
@@ -32,6 +36,8 @@ typedef struct run_result {
     uint64_t request_count;
     double object_miss_ratio;
     double byte_miss_ratio;
+    double late_object_miss_ratio; /* of the trace's second half, when the cache had filled as far as it would */
+    double late_byte_miss_ratio;
     uint64_t evictions;
     uint64_t rejections; /* objects that were missed and not taken in */
     uint64_t used_bytes; /* by the cache, at the end */
@@ -39,6 +45,8 @@ typedef struct run_result {
     uint64_t rss_peak_bytes;
     double requests_per_second;
     uint64_t p50_ns, p99_ns, p999_ns;
+    size_t curve_count;
+    nm_curve_point curve[RUN_CURVE_POINTS]; /* what the cache predicted for other budgets, at the end */
     uint64_t leaks;
     uint64_t broken_laws;
     uint64_t held_bytes;        /* by the root scope when all below it was closed */
