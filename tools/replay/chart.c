@@ -108,6 +108,7 @@ static void set_axes(struct panel *p) {
 /* Of the `count` rows of one trace. False: no memory. */
 static bool fill_panel(struct panel *p, const row *rows, size_t count) {
     *p = (struct panel){.trace = rows->trace, .plan = &rows->plan, .request_count = rows->result.request_count};
+    /* An array of pointers is what it is. NOLINTNEXTLINE(bugprone-sizeof-expression) */
     p->memory = calloc(count, sizeof *p->memory);
     if (p->memory == NULL) return false;
     const row **next = p->memory;
@@ -118,6 +119,7 @@ static bool fill_panel(struct panel *p, const row *rows, size_t count) {
         for (size_t k = 0; k < count; k++)
             if (strcmp(rows[k].plan.policy->name, styles[i].policy) == 0) *next++ = &rows[k];
         s->row_count = (size_t)(next - s->rows);
+        /* NOLINTNEXTLINE(bugprone-sizeof-expression) */
         if (s->row_count > 1) qsort(s->rows, s->row_count, sizeof *s->rows, compare_budgets);
         s->from = middle_curve(s);
     }
