@@ -27,7 +27,8 @@ extern "C" {
 #define NM_LIKELY(x)                   __builtin_expect(!!(x), 1)
 #define NM_UNLIKELY(x)                 __builtin_expect(!!(x), 0)
 
-/* Every pointer that the library hands out is a multiple of this many bytes, if not asked for more. */
+/* Every pointer that the library hands out is a multiple of this many bytes, if not asked for more. (A cache's values: of 8,
+ * and of this where their length is a multiple of it, as that of all types is which need it.) */
 #define NM_ALIGN ((size_t)16)
 
 /* The caller's file and line as one constant pointer. Functions that grant, hold or release exist as X_at(..., site);
