@@ -58,22 +58,15 @@ static uint32_t most_nodes(const nm__adapt *a) {
 
 static void announce(nm__adapt *a) { nm_atomic_store(&a->version, a->version + 1, NM_RELAXED); }
 
-static double env(const char *n, double d) {
-    const char *getenv(const char *);
-    double atof(const char *);
-    const char *s = getenv(n);
-    return s ? atof(s) : d;
-}
-
 static void choose(nm__adapt *a) {
     unsigned best = a->way;
     for (unsigned way = 0; way < NM__WAYS; way++)
         if (a->scores[way] > a->scores[best]) best = way;
-    static double H = -1, M, F;
+    double H = -1, M = 0, F = -1;
     if (H < 0) {
-        H = env("AH", 0.01);
-        M = env("AM", 5);
-        F = env("AF", -1);
+        H = (0.01);
+        M = (5);
+        F = (-1);
     }
     if (F >= 0)
         best = (unsigned)F;
@@ -89,10 +82,10 @@ static void choose(nm__adapt *a) {
 /* What is due after so many requests. */
 static void tick(nm__adapt *a) {
     uint32_t nodes = most_nodes(a);
-    static double WW = -1, WD;
+    double WW = -1, WD = 0;
     if (WW < 0) {
-        WW = env("AW", 4);
-        WD = env("AD", 20);
+        WW = (4);
+        WD = (20);
     }
     if (--a->until_fade == 0) {
         a->until_fade = (uint32_t)(nodes * WW) / 8 + 16;
