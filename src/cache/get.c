@@ -80,7 +80,7 @@ static void count_look(nm_cache *cache, nm__reader *reader, bool hit) {
 }
 
 bool nm__get_locked(nm_cache *cache, uint64_t hash, const void *key, size_t key_len, nm_entry *out, const char *site) {
-    nm__reader *reader = nm__reader_get(cache);
+    nm__reader *reader = nm__reader_ready(cache);
     nm__shard *shard = nm__shard_of(cache, hash);
     nm__doomed doomed = {0};
     nm__place_of place;
@@ -113,6 +113,8 @@ bool nm__get_locked(nm_cache *cache, uint64_t hash, const void *key, size_t key_
     }
     if (!hit && slot != NULL) nm__slot_give(cache, reader, slot);
     if (!hit) set_empty(out, negative);
+    /* Last, when what was found is pinned: making one may evict. */
+    if (reader == NULL) (void)nm__reader_get(cache);
     return hit;
 }
 

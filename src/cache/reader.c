@@ -49,7 +49,9 @@ static nm__reader *resting(const nm_cache *cache) {
 static bool is_affordable(const nm_cache *cache, size_t bytes) {
     size_t budget = nm_atomic_load(&cache->limit_bytes, NM_RELAXED);     /* relaxed: a goal, not a bound */
     size_t have = nm_atomic_load(&cache->desk.reader_bytes, NM_RELAXED); /* relaxed: asked again with the lock */
-    return (have + bytes) * READERS_SHARE <= budget && nm__room(cache->scope) >= 8 * bytes;
+    /* An elastic cache takes no more than leaves others in peace; another gives up what it takes. */
+    if (cache->elastic && nm__room(cache->scope) < 8 * bytes) return false;
+    return (have + bytes) * READERS_SHARE <= budget;
 }
 
 static nm__reader *add(nm_cache *cache, size_t bytes) {
@@ -79,7 +81,7 @@ static nm__reader *make(nm_cache *cache) {
     /* A thread whose end nobody told would leave its reader behind for ever. */
     if (!is_affordable(cache, bytes) || !nm__process_watch_thread()) return NULL;
     /* A full cache gives up what it takes. Before the lock: evicting takes others. */
-    if (nm__account_left(cache) < bytes) {
+    if (nm__min(nm__account_left(cache), nm__room(cache->scope)) < bytes) {
         if (nm__cache_spare(cache, NULL) < bytes) return NULL;
         nm__cache_gather(cache, NULL, bytes, NM_EVICT_SPACE, NM__GATHER_TRY);
     }
@@ -101,6 +103,12 @@ static void refill(nm_cache *cache, nm__reader *reader) {
     bool grown = false;
     reader->slot_count = nm__desk_take(cache, reader->slots, NM__READER_SLOTS / 2, &grown);
     if (grown) nm__settle(cache->scope, &cache->holder);
+}
+
+nm__reader *nm__reader_ready(nm_cache *cache) {
+    nm__reader *reader = nm__reader_find(cache);
+    if (reader != NULL && reader->slot_count == 0) refill(cache, reader);
+    return reader;
 }
 
 nm__reader *nm__reader_get(nm_cache *cache) {

@@ -57,8 +57,10 @@ static inline nm__reader *nm__reader_quick(uint64_t cache_id) {
     const nm__reader_at_hand *at = &nm__readers[cache_id % NM__READERS_AT_HAND];
     return NM_LIKELY(at->cache_id == cache_id) ? at->reader : NULL;
 }
-/* Finds it, or makes one if it is worth it. No lock held. */
+/* Finds it, or makes one if it is worth it, for which a full cache evicts. No lock held. */
 nm__reader *nm__reader_get(nm_cache *cache);
+/* Finds it, and sees that it has slots; makes none. No lock held. */
+nm__reader *nm__reader_ready(nm_cache *cache);
 /* Finds it; makes none. Any lock may be held. */
 nm__reader *nm__reader_find(const nm_cache *cache);
 /* The thread ends: what it noted is told, and the reader is free for another. */

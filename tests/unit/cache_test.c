@@ -507,6 +507,32 @@ static void on_evict_is_called_once_for_each_entry_that_left(void **state) {
     }
 }
 
+/* A thread comes to its reader after some look-ups, and a full cache gives up what that takes: but not what is looked up. */
+static void what_was_put_last_stays_when_its_reader_is_made(void **state) {
+    (void)state;
+    for (uint64_t before = 0; before < 20; before++) {
+        open_cache(.budget_bytes = 2 * MIB, .shard_count = 1);
+        for (uint64_t i = 0; i < 4000; i++) assert_ok(put_number(i, 600));
+        for (uint64_t i = 0; i < before; i++) (void)get_number(i);
+        assert_ok(put_number(4001, 1700000));
+        assert_true(get_number(4001));
+        cache_check(cache);
+        assert_ok(nm_cache_close(cache));
+    }
+}
+
+static void a_cache_that_fills_its_scope_has_readers(void **state) {
+    (void)state;
+    nm_scope *tight;
+    assert_ok(nm_scope_open(&tight, root, NM_SCOPE_OPTIONS(.hard_bytes = 2 * MIB)));
+    assert_ok(nm_cache_open(&cache, tight, NM_CACHE_OPTIONS(.budget_bytes = 2 * MIB)));
+    for (uint64_t i = 0; i < 30000; i++) assert_ok(put_number(i, 100));
+    for (uint64_t i = 0; i < 100; i++) (void)get_number(29999 - i);
+    assert_non_null(cache->desk.readers);
+    cache_check(cache);
+    assert_int_equal(nm_scope_close(tight, NULL), 0);
+}
+
 static void large_entries_find_room_under_a_callback(void **state) {
     (void)state;
     memset(left_count, 0, sizeof left_count);
@@ -638,6 +664,8 @@ int main(void) {
         TEST(objects_count_what_they_declare),
         TEST(resize_shrinks_and_grows_within_its_range),
         TEST(on_evict_is_called_once_for_each_entry_that_left),
+        TEST(what_was_put_last_stays_when_its_reader_is_made),
+        TEST(a_cache_that_fills_its_scope_has_readers),
         TEST(large_entries_find_room_under_a_callback),
         TEST(the_scopes_close_closes_the_cache_and_is_no_leak),
         TEST(a_scope_smaller_than_the_budget_makes_it_evict_its_own),
