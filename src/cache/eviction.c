@@ -140,7 +140,8 @@ size_t nm__policy_tables_bytes(nm_cache_policy policy, size_t room_bytes, size_t
     if (policy != NM_CACHE_S3FIFO && policy != NM_CACHE_ADAPTIVE) return 0;
     size_t entries = expected_entries != 0 ? expected_entries : room_bytes / 256;
     const size_t line = sizeof *(nm__ghosts){0}.lines;
-    size_t lines = entries / NM__GHOST_LINE / 4 * 5 + 1; /* five ghosts for four entries, at 2 bytes */
+    size_t lines =
+        entries / NM__GHOST_LINE / 4 * 5 + entries / NM__GHOST_LINE % 4 * 5 / 4 + 1; /* five ghosts for four entries */
     return lines > SIZE_MAX / line ? SIZE_MAX / line * line : lines * line;
 }
 

@@ -82,6 +82,7 @@ typedef struct nm__policy {
     uint32_t count;  /* of nodes */
     uint32_t victim; /* given out last; as it leaves it becomes a ghost */
     uint8_t policy;  /* nm_cache_policy */
+    bool full;       /* of S3FIFO: there were victims */
     bool by_size;    /* lists for each size class */
     uint8_t swept;   /* where the next look for nodes that are out of time begins */
     uint64_t clock;  /* of ADAPTIVE: sixteenths of a turnover of all nodes, in units of 2^-32 */

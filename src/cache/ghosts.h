@@ -17,13 +17,14 @@ typedef struct nm__ghosts {
     size_t line_count;
 } nm__ghosts;
 
-/* `bytes` of zeroed memory, aligned to 64, or NULL. Ghosts in the memory before are carried over; it may go afterwards. */
+/* `bytes` of zeroed memory, aligned to 64, or NULL. Ghosts in the memory before are carried over; it may go
+ * afterwards, or be the same. */
 void nm__ghosts_set_memory(nm__ghosts *g, void *memory, size_t bytes);
 
 /* Remembers a key. uses: 1 to NM__GHOST_USES_MAX. */
 void nm__ghosts_put(nm__ghosts *g, uint64_t hash, unsigned uses);
 
-/* Its uses, and it is forgotten; 0: not known. */
-unsigned nm__ghosts_take(nm__ghosts *g, uint64_t hash);
+/* Its uses, and it is forgotten; 0: not known. *place, at most NM__GHOST_LINE - 1: how many newer ones were in its line. */
+unsigned nm__ghosts_take(nm__ghosts *g, uint64_t hash, unsigned *place);
 
 #endif

@@ -3,13 +3,30 @@
 
 #include <string.h>
 
-/* Ranks that few keys have reached are taken to be as all others until so many uses say otherwise. */
+/* What is believed beforehand weighs as much as so many uses, and is soon outweighed. Ranks that few keys have reached are taken to be as all others until so many uses say otherwise. */
 #define NM__PRIOR_USES 20.0f
+
+/* The first age of a bin; the inverse of nm__age_bin. */
+static float first_age(unsigned bin) {
+    if (bin < 8) return (float)bin;
+    unsigned octave = (bin - 8) / 4 + 3;
+    return (float)((4u + (bin - 8) % 4) << (octave - 2));
+}
 
 void nm__history_open(nm__history *h, void *memory, size_t bytes) {
     memset(h, 0, sizeof *h);
     h->buckets = memory;
     h->bucket_count = bytes / sizeof *h->buckets;
+    /* Before anything is known the worth falls with age and grows with use, as LRU and LFU have it. */
+    for (unsigned rank = 0; rank < NM__RANKS; rank++) {
+        float left = h->used[rank] = NM__PRIOR_USES;
+        for (unsigned bin = 0; bin < NM__HISTORY_BINS; bin++) {
+            float width = first_age(bin + 1) - first_age(bin);
+            float part = 0.2f * (float)(rank + 1) * width / (first_age(bin) + 2) / (1 + width / 8);
+            h->reused[rank][bin] = left * (part < 0.3f ? part : 0.3f);
+            left -= h->reused[rank][bin];
+        }
+    }
 }
 
 static nm__trail *bucket_of(nm__history *h, uint32_t sample) {
@@ -60,13 +77,6 @@ void nm__history_halve(nm__history *h) {
         h->used[rank] /= 2;
         for (unsigned bin = 0; bin < NM__HISTORY_BINS; bin++) h->reused[rank][bin] /= 2;
     }
-}
-
-/* The first age of a bin; the inverse of nm__age_bin. */
-static float first_age(unsigned bin) {
-    if (bin < 8) return (float)bin;
-    unsigned octave = (bin - 8) / 4 + 3;
-    return (float)((4u + (bin - 8) % 4) << (octave - 2));
 }
 
 void nm__history_worth(const nm__history *h, float worth[NM__RANKS][NM__AGE_BINS]) {

@@ -11,15 +11,13 @@
 
 static size_t small_limit(const nm__policy *p) { return p->room / 100 * NM__SMALL_PERCENT + p->room % 100 / 10; }
 
-static size_t all_bytes(const nm__policy *p) { return p->bytes[NM__WINDOW] + p->bytes[NM__PROBATION]; }
-
 void nm__s3fifo_add(nm__policy *p, uint32_t number, uint64_t hash) {
     nm__node *node = nm__policy_node(p, number);
     size_t weight = nm__weigh(p, number);
     /* While there is room nobody is tried: the small queue stays small. */
-    bool fill = p->bytes[NM__WINDOW] + weight > small_limit(p) && all_bytes(p) + weight <= p->room &&
-                p->bytes[NM__PROBATION] + weight <= p->room - small_limit(p);
-    bool main = nm__ghosts_take(&p->ghosts, hash) != 0 || fill;
+    bool fill = !p->full && p->bytes[NM__WINDOW] + weight > small_limit(p);
+    unsigned place;
+    bool main = nm__ghosts_take(&p->ghosts, hash, &place) != 0 || fill;
     nm__node_set_state(node, nm__with_rank(nm__node_state(node), main ? NM__PROBATION : NM__WINDOW));
     p->bytes[main ? NM__PROBATION : NM__WINDOW] += weight;
     nm__enlist(p, number, weight);
@@ -27,6 +25,7 @@ void nm__s3fifo_add(nm__policy *p, uint32_t number, uint64_t hash) {
 
 uint32_t nm__s3fifo_victim(nm__policy *p, size_t incoming) {
     (void)incoming;
+    p->full = true;
     for (int round = 0;; round++) {
         uint32_t small = nm__tail(p, NM__WINDOW), main = nm__tail(p, NM__PROBATION);
         bool from_small = small != 0 && (p->bytes[NM__WINDOW] > small_limit(p) || main == 0);

@@ -41,6 +41,14 @@ void nm__shadow_open(nm__shadow *s, nm_cache_policy policy, nm_cache_objective o
                     bytes != 0 ? (unsigned char *)memory + nodes_bytes(nodes) : NULL, bytes);
 }
 
+/* As many ghosts for its entries as a cache has for its own: more would make it a better one. */
+static void fit_tables(nm__shadow *s) {
+    if (s->used_count <= s->tables_for / 4 * 5 && s->used_count >= s->tables_for / 2) return;
+    s->tables_for = s->used_count;
+    size_t bytes = tables_bytes((nm_cache_policy)s->policy.policy, s->used_count);
+    if (bytes != 0) nm__policy_set_tables(&s->policy, (unsigned char *)s->nodes + nodes_bytes(s->node_count), bytes);
+}
+
 void nm__shadow_set_room(nm__shadow *s, size_t bytes) { nm__policy_set_room(&s->policy, bytes); }
 
 /* Sampled keys are those with a small sample: all but its high bits are even among them. */
@@ -119,6 +127,7 @@ void nm__shadow_put(nm__shadow *s, uint64_t hash, size_t weight) {
     nm__node_set_state(&node->node, 0);
     s->used_count++;
     nm__policy_add(&s->policy, at * UNITS, hash_for(sample));
+    fit_tables(s);
 }
 
 void nm__shadow_thin(nm__shadow *s, uint32_t threshold) {

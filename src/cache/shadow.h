@@ -34,7 +34,8 @@ typedef struct nm__shadow {
     uint32_t node_count;    /* of nodes, without [0] */
     uint32_t used_count;
     uint32_t free;
-    bool crowded; /* a node was evicted for want of nodes, not of room; the user clears it */
+    uint32_t tables_for; /* nodes that the ghosts are many enough for */
+    bool crowded;        /* a node was evicted for want of nodes, not of room; the user clears it */
     nm__policy policy;
 } nm__shadow;
 
