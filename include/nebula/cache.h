@@ -26,8 +26,8 @@ typedef enum nm_cache_policy {
                              them to the protected segment; free protected room is filled first */
     NM_CACHE_LRU,    /* least recently used, for comparison */
     NM_CACHE_S3FIFO, /* three queues (Yang, Zhang, Qiu, Yue, Rashmi 2023): a small one that new entries must outlive */
-    NM_CACHE_ADAPTIVE, /* a window in front of the segmented LRU, admission by frequency (TinyLFU: Einziger, Friedman,
-                             Manes 2017), set by shadow caches on a sample of the keys (SHARDS: Waldspurger et al. 2015) */
+    NM_CACHE_ADAPTIVE, /* shadow caches on a sample of the keys (SHARDS: Waldspurger et al. 2015) choose between recency,
+                             segments, and what entries of such age, uses and size have been worth so far */
 } nm_cache_policy;
 
 /* What NM_CACHE_ADAPTIVE makes most of. */

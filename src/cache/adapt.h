@@ -30,8 +30,8 @@ typedef struct nm__adapt {
     nm__shadow shadows[NM__WAYS];
 } nm__adapt;
 
-/* Sampled residents: with 1,000 the miss ratio of a shadow is off by about 0.02, with 4,000 by 0.01; more say little more, as all
- * shadows are off alike. */
+/* Sampled residents: a ratio of a thousand of them is off by a few hundredths at most, and all shadows are off alike, so that more say
+ * little more about which is best. */
 #define NM__ADAPT_NODES_MIN 1000u
 #define NM__ADAPT_NODES_MAX 4000u
 
