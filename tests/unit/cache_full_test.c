@@ -109,7 +109,7 @@ static size_t pin_all(size_t small) {
 
 static void where_all_is_pinned_every_put_is_refused_at_once(void **state) {
     (void)state;
-    enum { TRIES = 100 };
+    enum { TRIES = TEST_SLOW ? 16 : 100 };
     static int object;
     for (unsigned shards = 1; shards <= 4; shards *= 4)
         for (int few = 0; few < 2; few++) {

@@ -133,13 +133,13 @@ static void stayers_are_met_while_the_index_shrinks(void **state) {
 static void stayers_are_met_in_a_random_mix(void **state) {
     (void)state;
     uint64_t seed = test_seed();
-    for (int round = 0; round < (TEST_SLOW ? 4 : 12); round++) {
+    for (int round = 0; round < (TEST_SLOW ? 3 : 12); round++) {
         open_cache(.budget_bytes = 16 * MIB, .shard_count = 1u << round % 4);
         put_stayers();
         forget();
         nm_cursor cursor = {0};
         uint64_t span = 1 + test_below(&seed, 50000), walks = 0;
-        int busy = 1 + (int)test_below(&seed, 30);
+        int busy = 1 + (int)test_below(&seed, TEST_SLOW ? 6 : 30);
         for (;;) {
             if (!walk_step(&cursor)) {
                 assert_all_met();
