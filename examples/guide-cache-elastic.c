@@ -15,7 +15,8 @@
 
 static int serve(nm_cache *pages, uint32_t first, uint32_t count) {
     static char page[2000];
-    for (uint32_t i = first; i < first + count; i++) CHECK(nm_cache_put(pages, &i, sizeof i, page, sizeof page) == NM_OK);
+    for (uint32_t i = first; i < first + count; i++)
+        CHECK(nm_cache_put(pages, &i, sizeof i, page, sizeof page) == NM_OK);
     return 0;
 }
 

@@ -89,7 +89,8 @@ static int nothing(nm_cache *users, struct database *db) {
     CHECK(nm_cache_get(users, "user 8", 6, &user));
     nm_entry_release(&user);
 
-    CHECK(nm_cache_put_negative(users, "user 8", 6, 30 * 1000) == NM_OK); /* deleted, and known to be for half a minute */
+    CHECK(nm_cache_put_negative(users, "user 8", 6, 30 * 1000) ==
+          NM_OK); /* deleted, and known to be for half a minute */
     CHECK(!nm_cache_contains(users, "user 8", 6));
     return 0;
 }
@@ -104,7 +105,8 @@ static void user_changed(nm_cache *users, const char *key) {
 
 /* Old or new, but at once, for all but one. */
 static nm_status user_get(nm_cache *users, struct database *db, const char *key, nm_entry *out) {
-    if (nm_cache_get(users, key, strlen(key), out) && out->won) { /* of all who read it, the one to bring it up to date */
+    if (nm_cache_get(users, key, strlen(key), out) &&
+        out->won) { /* of all who read it, the one to bring it up to date */
         const char *name;
         nm_status st = database_ask(db, key, strlen(key), &name);
         if (st == NM_OK) st = nm_cache_put(users, key, strlen(key), name, strlen(name)); /* ends the mark */
