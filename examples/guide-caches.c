@@ -265,7 +265,7 @@ static int objects(nm_scope *root) {
                         NM_CACHE_OPTIONS(.name = "fonts", .budget_bytes = 1 << 20, .on_evict = font_left,
                                          .context = &left)) == NM_OK);
     for (int i = 0; i < 20; i++) {
-        char name[16];
+        char name[32];
         snprintf(name, sizeof name, "font-%d", i);
         CHECK(font_put(fonts, name, 100000) == NM_OK);
     }
@@ -321,7 +321,9 @@ static int resizing(nm_cache *pages) {
 }
 
 static int statistics(nm_cache *pages) {
+    static char value[1000];
     nm_entry page;
+    for (uint32_t i = 0; i < 4000; i++) CHECK(nm_cache_put(pages, &i, sizeof i, value, sizeof value) == NM_OK);
     CHECK(nm_cache_put(pages, "/index", 6, "<html>...", 9) == NM_OK);
     CHECK(nm_cache_get(pages, "/index", 6, &page));
     nm_entry_release(&page);
