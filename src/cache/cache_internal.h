@@ -29,11 +29,12 @@
 struct nm__shard {
     /* Looked at by readers without a lock. */
     nm__index index;
-    nm__heap heap;
     NM_ATOMIC(uint32_t) cleared; /* entries up to this version are dead, as long as there are dead ones */
     NM_ATOMIC(uint32_t) dead_count;
+    NM_ATOMIC(uint32_t) settled; /* hits that need not be told, see nm__policy_settled */
 
     __attribute__((__aligned__(64))) nm__lock lock; /* of all below, but for the atomics */
+    nm__heap heap;
     nm_cache *cache;
     nm__policy policy;
     nm__list dead; /* cleared at once, and still to be given back */
@@ -51,6 +52,8 @@ struct nm__shard {
     NM_ATOMIC(bool) idle; /* much of the heap is free; counted in the cache's idle_shards. Written under the lock */
     size_t given_bytes;   /* ever given back to the account */
     uint32_t version;     /* last cas given */
+    uint32_t guess;       /* the next victim, if nothing changes, */
+    uint64_t guess_hash;  /* and its hash; only a word of the index proves it */
     uint32_t setting;     /* version of the policy's */
     uint64_t puts, evictions, rejections, expirations;
     void *index_range;
@@ -158,10 +161,10 @@ static inline bool nm__is_sampled(const nm_cache *cache, uint64_t hash) {
 }
 static inline unsigned nm__shard_number(const nm__shard *shard) { return (unsigned)(shard - shard->cache->shards); }
 static inline nm__entry *nm__entry_at(const nm__shard *shard, uint32_t offset) {
-    return nm__heap_at(&shard->heap, offset);
+    return nm__index_chunk(&shard->index, offset); /* its line is quiet, the heap's is not */
 }
 static inline uint32_t nm__offset_of(const nm__shard *shard, const void *entry) {
-    return (uint32_t)(((size_t)((const unsigned char *)entry - shard->heap.base) + 4) / NM__UNIT_BYTES);
+    return (uint32_t)(((size_t)((const unsigned char *)entry - shard->index.chunks) + 4) / NM__UNIT_BYTES);
 }
 static inline uint64_t nm__entry_hash(const nm__shard *shard, const nm__entry *e) {
     return nm__cache_hash(shard->cache, nm__entry_key(e), nm__entry_key_len(e));
@@ -223,10 +226,12 @@ bool nm__shard_find(nm__shard *shard, uint64_t hash, const void *key, size_t key
                     nm__place_of *out);
 /* The index and the lists are left, the counts too; what becomes of the chunk is the caller's. The pins that hold it. */
 uint32_t nm__entry_detach(nm__shard *shard, nm__place_of place, nm_evict_reason reason);
-/* The next victim leaves, for an entry of so many bytes. The units of its chunk; 0: there is none. */
+/* The next victim leaves the cache, for an entry of so many bytes; its chunk is the caller's, to retire or to use. 0: there is none. */
+uint32_t nm__evict_detach(nm__shard *shard, size_t incoming, nm_evict_reason reason);
+/* The same, and it is retired; what was cleared goes first. The units of its chunk; 0: there is none. */
 uint32_t nm__evict_one(nm__shard *shard, size_t incoming, nm_evict_reason reason, nm__doomed *doomed);
 /* A put begins: what evicting for it will look at is fetched meanwhile. */
-void nm__evict_prepare(const nm__shard *shard);
+void nm__evict_prepare(nm__shard *shard);
 /* `reason`, unless its time to live ended, or the cache was cleared since. */
 nm_evict_reason nm__reason_of(const nm__shard *shard, const nm__entry *e, nm_evict_reason reason);
 /* Two that were cleared are freed: with each put, whether it needs the room or not, see nm__entry_dead. */

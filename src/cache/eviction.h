@@ -85,7 +85,8 @@ typedef struct nm__policy {
     bool full;       /* of S3FIFO: there were victims */
     bool by_size;    /* lists for each size class */
     uint8_t swept;   /* where the next look for nodes that are out of time begins */
-    uint64_t clock;  /* of ADAPTIVE: sixteenths of a turnover of all nodes, in units of 2^-32 */
+    uint64_t clock;  /* of ADAPTIVE: sixteenths of a turnover of all nodes, in units of 2^-32; of SLRU and LRU: see nm__policy_settled */
+    size_t fronted;  /* of SLRU and LRU: bytes that came to the front since the clock went on */
     bool clock_set;  /* by nm__policy_set_clock, so that adding does not advance it */
     nm__setting setting;
     nm__list held;                                /* nodes that are out of the victims' way */
@@ -123,6 +124,11 @@ void nm__policy_set_tables(nm__policy *p, void *tables, size_t bytes);
 /* A use of a linked node, not of a held one. Some may be lost and all may come late. O(1). */
 void nm__policy_hit(nm__policy *p, uint32_t number, uint64_t hash);
 
+/* Which hits change nothing that matters, so that they need not be told: those of nodes in whose state the bits that are set in
+ * the upper half of this are as in the lower half. In SLRU and LRU a node that came to the front lately, with less than a 64th
+ * of its segment before it; in S3FIFO and ADAPTIVE one whose uses are counted no further. Changes as time goes on. */
+static inline uint32_t nm__policy_settled(const nm__policy *p);
+
 /* A new node; its weight is known, the low 16 bits of its state are 0. O(1). */
 void nm__policy_add(nm__policy *p, uint32_t number, uint64_t hash);
 
@@ -157,5 +163,27 @@ void nm__policy_clear_to(nm__policy *p, nm__list *out);
 
 /* Bytes of the nodes in a segment, held ones included. Of ADAPTIVE rank 0 is probation, the others are protected. O(1). */
 static inline size_t nm__policy_bytes(const nm__policy *p, nm__segment segment) { return p->bytes[segment]; }
+
+/* ---- inline ------------------------------------------------------------------------------------------------------ */
+
+/* The policy's bits in a node's state. */
+#define NM__RANK_BITS  0x0003u
+#define NM__HELD_BIT   0x0004u
+#define NM__USES_SHIFT 3
+#define NM__USES_MAX   NM__GHOST_USES_MAX
+#define NM__USES_BITS  (NM__USES_MAX << NM__USES_SHIFT)
+#define NM__TIME_SHIFT 8
+#define NM__TIME_BITS  0xff00u
+/* Of S3FIFO: more hits earn nothing. */
+#define NM__MAIN_USES 3u
+
+static inline uint32_t nm__policy_settled(const nm__policy *p) {
+    uint32_t now = (uint32_t)(uint8_t)(p->clock >> 32) << NM__TIME_SHIFT;
+    uint32_t bits = NM__TIME_BITS | NM__RANK_BITS, rank = p->protected_limit != 0 ? NM__PROTECTED : NM__PROBATION;
+    if (p->policy == NM_CACHE_S3FIFO) return NM__USES_BITS << 16 | NM__MAIN_USES << NM__USES_SHIFT;
+    if (p->policy == NM_CACHE_ADAPTIVE)
+        return (NM__TIME_BITS | NM__USES_BITS) << 16 | now | NM__USES_MAX << NM__USES_SHIFT;
+    return bits << 16 | now | rank;
+}
 
 #endif

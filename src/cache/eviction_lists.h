@@ -5,14 +5,6 @@
 
 #include "cache/eviction.h"
 
-#define NM__RANK_BITS  0x0003u
-#define NM__HELD_BIT   0x0004u
-#define NM__USES_SHIFT 3
-#define NM__USES_MAX   NM__GHOST_USES_MAX
-#define NM__USES_BITS  (NM__USES_MAX << NM__USES_SHIFT)
-#define NM__TIME_SHIFT 8
-#define NM__TIME_BITS  0xff00u
-
 static inline nm__node *nm__policy_node(const nm__policy *p, uint32_t number) {
     return (nm__node *)(void *)(p->base + (size_t)number * NM__UNIT_BYTES);
 }

@@ -120,6 +120,12 @@ bool nm__get_locked(nm_cache *cache, uint64_t hash, const void *key, size_t key_
 
 /* ---- without ---- */
 
+/* relaxed: a hint, see nm__policy_settled; the state's bits may change meanwhile */
+static inline bool is_settled(const nm__shard *shard, uint32_t state) {
+    uint32_t settled = nm_atomic_load(&shard->settled, NM_RELAXED);
+    return ((state ^ settled) & settled >> 16) == 0;
+}
+
 static inline void note_hit(nm__reader *reader, nm__shard *shard, nm__place_of place, uint64_t hash) {
     nm__notes *notes = &reader->of_shard[nm__shard_number(shard)];
     if (NM_UNLIKELY(notes->count == NM__READER_NOTES)) {
@@ -158,7 +164,7 @@ static inline bool get(nm_cache *cache, const void *key, size_t key_len, nm_entr
     nm__slot_issue(shard, reader->slots[--reader->slot_count], place, NM__SLOT_PIN, site, out);
     nm__count_pin(&reader->counts, 1, (int64_t)nm__entry_weight(e));
     nm_atomic_store(&reader->counts.hits, reader->counts.hits + 1, NM_RELAXED); /* relaxed: a figure */
-    note_hit(reader, shard, place, hash);
+    if (!is_settled(shard, nm__node_state(&e->node))) note_hit(reader, shard, place, hash);
     if (nm__is_sampled(cache, hash)) nm__sampler_hit(cache, hash, nm__entry_weight(e));
     return true;
 }

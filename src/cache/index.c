@@ -5,8 +5,6 @@
  * full one; so what was loaded of a word stays true, its pins apart, and all loads here are relaxed. */
 #include "cache/index.h"
 
-/* Words that a bucket keeps free for entries that have nowhere else to go, before a new one goes to its second. */
-#define KEPT_FREE 1u
 /* Of the stash, for the entries of a bucket that is moved: so moving never fails. */
 #define STASH_KEPT NM__BUCKET_WORDS
 /* Percent of the words that may be in use before the table grows; below which it shrinks, and what is aimed at then. */
@@ -99,16 +97,11 @@ static void carry_back(nm__index *index, uint32_t from, uint32_t to, uint64_t ha
 
 /* A free word of the bucket at that line. */
 static uint32_t free_in(const nm__index *index, uint32_t line) {
-    for (uint32_t at = line; at < line + NM__BUCKET_WORDS; at++)
-        if (load(index, at) == 0) return at;
-    return NOWHERE;
+    unsigned empty = nm__bucket_naming(&index->words[line], 0);
+    return empty != 0 ? line + (unsigned)__builtin_ctz(empty) : NOWHERE;
 }
 
-static unsigned count_free(const nm__index *index, uint32_t line) {
-    unsigned count = 0;
-    for (uint32_t at = line; at < line + NM__BUCKET_WORDS; at++) count += load(index, at) == 0;
-    return count;
-}
+static bool has_several(unsigned set) { return (set & (set - 1)) != 0; }
 
 /* The lowest, so that readers look at few. */
 static uint32_t free_in_stash(const nm__index *index, uint32_t kept) {
@@ -239,9 +232,10 @@ void nm__index_prefetch(const nm__index *index, uint64_t hash) {
 bool nm__index_locate(const nm__index *index, uint64_t hash, uint32_t offset, nm__place_of *out) {
     lookup look = look_for(index, hash);
     for (unsigned i = 0; i < 3; i++)
-        for (uint32_t at = look.line[i]; at < look.end[i]; at++) {
-            if ((uint32_t)load(index, at) != offset) continue;
-            *out = (nm__place_of){at, offset};
+        for (uint32_t line = look.line[i]; line < look.end[i]; line += NM__BUCKET_WORDS) {
+            unsigned set = nm__bucket_naming(&index->words[line], offset);
+            if (set == 0) continue;
+            *out = (nm__place_of){line + (unsigned)__builtin_ctz(set), offset};
             return true;
         }
     *out = (nm__place_of){0};
@@ -253,14 +247,15 @@ bool nm__index_names(const nm__index *index, nm__place_of place, uint64_t hash) 
     return (uint32_t)word == place.offset && (word ^ hash << NM__WORD_TAG_SHIFT) >> NM__WORD_TAG_SHIFT == 0;
 }
 
+/* A bucket keeps one word free for entries that have nowhere else to go, before a new one goes to its second. */
 static uint32_t room_for(nm__index *index, uint64_t hash) {
     uint32_t first = nm__index_line(index, nm__hash_first(hash));
+    unsigned empty = nm__bucket_naming(&index->words[first], 0);
+    if (NM_LIKELY(has_several(empty))) return first + (unsigned)__builtin_ctz(empty);
     uint32_t second = nm__index_line(index, nm__hash_second(hash));
-    unsigned free_first = count_free(index, first);
-    if (NM_LIKELY(free_first > KEPT_FREE)) return free_in(index, first);
-    unsigned free_second = count_free(index, second);
-    if (free_first != 0 && free_first >= free_second) return free_in(index, first);
-    if (free_second != 0) return free_in(index, second);
+    unsigned empty_second = nm__bucket_naming(&index->words[second], 0);
+    if (empty != 0 && !has_several(empty_second)) return first + (unsigned)__builtin_ctz(empty);
+    if (empty_second != 0) return second + (unsigned)__builtin_ctz(empty_second);
 
     push_move push = find_push_of(index, first, second);
     if (push.from == NOWHERE) return free_in_stash(index, STASH_KEPT);
@@ -303,15 +298,34 @@ uint32_t nm__index_replace(nm__index *index, nm__place_of place, uint32_t offset
     return pins_of(nm_atomic_exchange(&index->words[place.position], word, NM_ACQ_REL));
 }
 
+/* The word is out. */
+static void removed(nm__index *index, uint64_t word) {
+    index->entry_count--;
+    if (NM_LIKELY(!(word & NM__WORD_BACK))) return;
+    /* In what a walk was shown, others are in another place now. */
+    open_sequence(index);
+    close_sequence(index);
+}
+
 uint32_t nm__index_remove(nm__index *index, nm__place_of place) {
     uint64_t word = take(index, place.position);
-    index->entry_count--;
-    if (NM_UNLIKELY(word & NM__WORD_BACK)) {
-        /* In what a walk was shown, others are in another place now. */
-        open_sequence(index);
-        close_sequence(index);
-    }
+    removed(index, word);
     return pins_of(word);
+}
+
+bool nm__index_remove_unpinned(nm__index *index, nm__place_of place) {
+    uint64_t word = load(index, place.position);
+    do {
+        if (word & NM__WORD_PINS) return false;
+        if (NM__FAULT(index_evict_by_store)) {
+            nm_atomic_store(&index->words[place.position], (uint64_t)0, NM_RELEASE);
+            break;
+        }
+        /* As take, and as seize: a failure is somebody's pin. */
+    } while (!nm_atomic_cas_weak(&index->words[place.position], &word, (uint64_t)0, NM_ACQ_REL, NM_RELAXED));
+    if (in_stash(place.position)) stash_gave(index);
+    removed(index, word);
+    return true;
 }
 
 bool nm__index_seize(nm__index *index, nm__place_of place) {
