@@ -40,7 +40,7 @@
 #endif
 #endif
 #if defined(__x86_64__) && defined(__SSE2__) && !defined(__SANITIZE_THREAD__) && !defined(NM__WATCHED)
-#define NM_ATOMIC_PAIRS 1
+#define NM_ATOMIC_PAIRS            1
 #define nm_atomic_pairs_acquired() __asm__ volatile("" ::: "memory") /* the compiler moves nothing up */
 #endif
 

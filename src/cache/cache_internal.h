@@ -46,6 +46,7 @@ struct nm__shard {
     uint32_t fixed_units;
     uint32_t shy;         /* attempts to grow that are left out, after the scope refused one */
     uint32_t shy_next;    /* how many the next refusal costs */
+    uint32_t steady;      /* puts that may evict without asking whether the shard may grow */
     bool grown_out;       /* a growth was refused since the budget was set: the share that it may have is what it has */
     bool unsettled;       /* bytes were granted since the lock was taken */
     bool crowded;         /* an entry had to leave for want of room in the index */
@@ -300,10 +301,30 @@ void nm__desk_give(nm_cache *cache, nm__slot *const *slots, unsigned n);
 nm__slot *nm__slot_make(nm__shard *shard, nm__reader *reader, nm__doomed *doomed);
 void nm__slot_give(nm_cache *cache, nm__reader *reader, nm__slot *slot);
 /* The slot stands for that chunk from now on; fills in slot and generation of *out. */
-void nm__slot_issue(nm__shard *shard, nm__slot *slot, nm__place_of place, nm__slot_kind kind, const char *site,
-                    nm_entry *out);
+static inline void nm__slot_issue(nm__shard *shard, nm__slot *slot, nm__place_of place, nm__slot_kind kind,
+                                  const char *site, nm_entry *out) {
+    slot->owner = shard;
+    slot->data = nm__entry_at(shard, place.offset);
+    /* relaxed: published by the generation */
+    nm_atomic_store(&slot->nm__far_mark, place.position, NM_RELAXED);
+    nm_atomic_store(&slot->nm__stamp, (uint32_t)kind, NM_RELAXED);
+    nm_atomic_store(&slot->leased_at, site, NM_RELAXED);
+    uint64_t generation = nm_atomic_load(&slot->generation, NM_RELAXED) + 1;
+    /* release: pairs with the acquire in nm__slot_end; whoever ends this life sees owner and data */
+    nm_atomic_store(&slot->generation, generation, NM_RELEASE);
+    out->slot = slot;
+    out->generation = generation;
+}
 /* Takes the slot out of that generation; false: it was not out. */
-bool nm__slot_end(nm__slot *slot, uint64_t generation, const char *site);
+static inline bool nm__slot_end(nm__slot *slot, uint64_t generation, const char *site) {
+    uint64_t seen = generation;
+    /* acquire: pairs with the release in nm__slot_issue. release: pairs with the acquire of a later nm__slot_end, which then
+     * loses. Only the one that wins touches the entry. */
+    if ((generation & 1) == 0 || !nm_atomic_cas(&slot->generation, &seen, generation + 1, NM_ACQ_REL, NM_ACQUIRE))
+        return false;
+    nm_atomic_store(&slot->released_at, site, NM_RELAXED); /* for reports only */
+    return true;
+}
 /* The ended slot's pin or reservation goes. No lock held. */
 void nm__slot_return(nm__shard *shard, nm__slot *slot);
 /* A pin of this thread goes: without a lock held, or with the shard's. */

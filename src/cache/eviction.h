@@ -85,9 +85,10 @@ typedef struct nm__policy {
     bool full;       /* of S3FIFO: there were victims */
     bool by_size;    /* lists for each size class */
     uint8_t swept;   /* where the next look for nodes that are out of time begins */
-    uint64_t clock;  /* of ADAPTIVE: sixteenths of a turnover of all nodes, in units of 2^-32; of SLRU and LRU: see nm__policy_settled */
-    size_t fronted;  /* of SLRU and LRU: bytes that came to the front since the clock went on */
-    bool clock_set;  /* by nm__policy_set_clock, so that adding does not advance it */
+    uint64_t
+        clock; /* of ADAPTIVE: sixteenths of a turnover of all nodes, in units of 2^-32; of SLRU and LRU: see nm__policy_settled */
+    size_t fronted; /* of SLRU and LRU: bytes that came to the front since the clock went on */
+    bool clock_set; /* by nm__policy_set_clock, so that adding does not advance it */
     nm__setting setting;
     nm__list held;                                /* nodes that are out of the victims' way */
     uint32_t filled[NM__RANKS];                   /* a bit for each size class whose list is not empty */

@@ -36,6 +36,7 @@ static uint64_t hash_at(const nm__index *index, uint32_t position) {
 
 static void stash_took(nm__index *index, uint32_t position) {
     index->stash_count++;
+    index->rest_below = 0;
     /* release: behind the word itself. Who saw the old value can have missed it only while it was on its way, or not
      * there. */
     if (position >= nm_atomic_load(&index->stash_end, NM_RELAXED))
@@ -208,18 +209,25 @@ static lookup look_for(const nm__index *index, uint64_t hash) {
         {first + NM__BUCKET_WORDS, second + NM__BUCKET_WORDS, nm_atomic_load(&index->stash_end, NM_RELAXED)}};
 }
 
+static bool find_in(const nm__index *index, uint32_t line, uint64_t tag, const void *key, size_t key_len,
+                    nm__place_of *out) {
+    for (unsigned match = nm__bucket_match(&index->words[line], tag); match != 0; match &= match - 1) {
+        uint32_t at = line + (unsigned)__builtin_ctz(match);
+        uint64_t word = load(index, at);
+        if (!has_key(index, word, tag, key, key_len)) continue;
+        *out = (nm__place_of){at, (uint32_t)word};
+        return true;
+    }
+    return false;
+}
+
 bool nm__index_find(const nm__index *index, uint64_t hash, const void *key, size_t key_len, nm__place_of *out) {
-    lookup look = look_for(index, hash);
     uint64_t tag = hash << NM__WORD_TAG_SHIFT;
-    for (unsigned i = 0; i < 3; i++)
-        for (uint32_t line = look.line[i]; line < look.end[i]; line += NM__BUCKET_WORDS)
-            for (unsigned match = nm__bucket_match(&index->words[line], tag); match != 0; match &= match - 1) {
-                uint32_t at = line + (unsigned)__builtin_ctz(match);
-                uint64_t word = load(index, at);
-                if (!has_key(index, word, tag, key, key_len)) continue;
-                *out = (nm__place_of){at, (uint32_t)word};
-                return true;
-            }
+    if (find_in(index, nm__index_line(index, nm__hash_first(hash)), tag, key, key_len, out)) return true;
+    if (find_in(index, nm__index_line(index, nm__hash_second(hash)), tag, key, key_len, out)) return true;
+    uint32_t end = nm_atomic_load(&index->stash_end, NM_RELAXED);
+    for (uint32_t line = 0; line < end; line += NM__BUCKET_WORDS)
+        if (find_in(index, line, tag, key, key_len, out)) return true;
     *out = (nm__place_of){0};
     return false;
 }
@@ -229,15 +237,19 @@ void nm__index_prefetch(const nm__index *index, uint64_t hash) {
     __builtin_prefetch(&index->words[nm__index_line(index, nm__hash_second(hash))], 1);
 }
 
+static bool locate_in(const nm__index *index, uint32_t line, uint32_t offset, nm__place_of *out) {
+    unsigned set = nm__bucket_naming(&index->words[line], offset);
+    if (set == 0) return false;
+    *out = (nm__place_of){line + (unsigned)__builtin_ctz(set), offset};
+    return true;
+}
+
 bool nm__index_locate(const nm__index *index, uint64_t hash, uint32_t offset, nm__place_of *out) {
-    lookup look = look_for(index, hash);
-    for (unsigned i = 0; i < 3; i++)
-        for (uint32_t line = look.line[i]; line < look.end[i]; line += NM__BUCKET_WORDS) {
-            unsigned set = nm__bucket_naming(&index->words[line], offset);
-            if (set == 0) continue;
-            *out = (nm__place_of){line + (unsigned)__builtin_ctz(set), offset};
-            return true;
-        }
+    if (locate_in(index, nm__index_line(index, nm__hash_first(hash)), offset, out)) return true;
+    if (locate_in(index, nm__index_line(index, nm__hash_second(hash)), offset, out)) return true;
+    uint32_t end = nm_atomic_load(&index->stash_end, NM_RELAXED);
+    for (uint32_t line = 0; line < end; line += NM__BUCKET_WORDS)
+        if (locate_in(index, line, offset, out)) return true;
     *out = (nm__place_of){0};
     return false;
 }
@@ -533,9 +545,20 @@ static void give_pages(nm__index *index) {
     if (index->pages->decommit(index->pages->context, from, bytes)) index->page_count = pages;
 }
 
+/* Nothing is to be done until it has so many entries more or less, or a word of the stash. */
+static void rest(nm__index *index) {
+    uint64_t words = (uint64_t)count_of(index) * NM__BUCKET_WORDS;
+    if (index->stash_count != 0 || index->refused) return;
+    index->rest_below = (uint32_t)(words * FULL_PERCENT / 100);
+    index->rest_from = pages_of(count_of(index)) == 1 ? 0 : (uint32_t)(words * EMPTY_PERCENT / 100) + 1;
+}
+
 static nm_status start(nm__index *index) {
     uint32_t pages = pages_wanted(index);
-    if (NM_LIKELY(pages == pages_of(count_of(index)))) return NM_OK;
+    if (NM_LIKELY(pages == pages_of(count_of(index)))) {
+        rest(index);
+        return NM_OK;
+    }
     size_t bytes = nm__index_wants(index);
     if (bytes != 0) {
         void *from = (unsigned char *)index->words + nm__index_bytes(index);
@@ -569,7 +592,8 @@ static void go_on(nm__index *index) {
     close_sequence(index);
 }
 
-nm_status nm__index_step(nm__index *index) {
+nm_status nm__index_step_on(nm__index *index) {
+    index->rest_below = 0;
     if (!is_moving(index)) {
         nm_status status = start(index);
         if (status != NM_OK) return status;

@@ -228,6 +228,15 @@ static nm_status extend(nm__hunt *hunt, nm_status refusal, uint32_t *at) {
     return got != 0 ? NM_OK : refusal;
 }
 
+/* Of a shard that is full, and was a moment ago when it asked for more: only the first of so many puts asks again. */
+#define NM__STEADY_PUTS 8
+
+static bool is_steady(const nm__hunt *hunt) {
+    const nm__shard *shard = hunt->shard;
+    return shard->steady != 0 && hunt->units <= NM__SMALL_UNITS &&
+           shard->heap.free_units <= shard->heap.end / NM__PIECES;
+}
+
 static nm_status find_chunk(nm__hunt *hunt, uint32_t *at) {
     nm__shard *shard = hunt->shard;
     nm_cache *cache = shard->cache;
@@ -235,6 +244,11 @@ static nm_status find_chunk(nm__hunt *hunt, uint32_t *at) {
     nm_status refusal = NM_ECAPACITY;
     for (int turn = 0; turn < NM__PLACE_TURNS; turn++) {
         if ((*at = nm__heap_take(&shard->heap, hunt->units)) != 0) return NM_OK;
+        if (NM_LIKELY(turn == 0 && is_steady(hunt))) {
+            shard->steady--;
+            if (evict_next(hunt, at) && *at != 0) return NM_OK;
+            continue;
+        }
         bool can = can_evict(shard, hunt->units);
         nm_status status = grow(hunt, can);
         if (status == NM_OK) continue;
@@ -255,6 +269,7 @@ static nm_status find_chunk(nm__hunt *hunt, uint32_t *at) {
             continue;
         }
         if (can) {
+            shard->steady = NM__STEADY_PUTS - 1;
             *at = evict(hunt);
         } else {
             status = extend(hunt, refusal, at);

@@ -21,6 +21,8 @@ nm_status nm__put_read(const nm_cache *cache, const nm_put_options *options, nm_
 nm_status nm__put_size(const nm_cache *cache, size_t key_len, size_t value_len, bool more, size_t object_bytes,
                        uint32_t *units) {
     *units = nm__entry_units(key_len, value_len, more);
+    /* Any cache has a page for entries. */
+    if (NM_LIKELY(*units < NM__PAGE_UNITS - 1 && *units != 0 && object_bytes == 0)) return NM_OK;
     size_t limit = nm_atomic_load(&cache->limit_bytes, NM_RELAXED); /* relaxed: the account decides in the end */
     size_t room = nm__round_down(limit - nm__min(limit, cache->least_bytes), NM__PAGE_BYTES);
     if (*units == 0 || object_bytes > room) return NM_ETOOLARGE;

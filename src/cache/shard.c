@@ -139,7 +139,8 @@ bool nm__entry_is_timed(const nm__entry *e) {
 static void entered(nm__shard *shard, uint32_t offset) {
     const nm__entry *e = nm__entry_at(shard, offset);
     use(shard, nm__entry_weight(e), 0, 1);
-    if (times_out(e)) nm__wheel_add(&shard->wheel, offset, nm__os_get()->clock_coarse_ms());
+    if (NM_UNLIKELY(nm__node_state(&e->node) & NM__ENTRY_MORE) && times_out(e))
+        nm__wheel_add(&shard->wheel, offset, nm__os_get()->clock_coarse_ms());
 }
 
 nm_status nm__entry_enter(nm__shard *shard, uint64_t hash, uint32_t offset) {
@@ -173,8 +174,9 @@ void nm__entry_retire(nm__shard *shard, uint32_t offset, nm__doomed *doomed) {
 /* It is in no index any more. */
 static void unlink_entry(nm__shard *shard, uint32_t offset, uint32_t pins, nm_evict_reason reason) {
     nm__entry *e = nm__entry_at(shard, offset);
-    if (nm__entry_is_timed(e)) nm__wheel_remove(&shard->wheel, offset);
-    if (nm__entry_dead(shard, e)) {
+    uint32_t state = nm__node_state(&e->node);
+    if (NM_UNLIKELY(state & NM__ENTRY_MORE) && nm__entry_is_timed(e)) nm__wheel_remove(&shard->wheel, offset);
+    if (NM_UNLIKELY(nm__entry_dead(shard, e))) {
         dead_unlink(shard, offset);
     } else {
         nm__policy_remove(&shard->policy, offset);
@@ -189,7 +191,7 @@ static void unlink_entry(nm__shard *shard, uint32_t offset, uint32_t pins, nm_ev
         entry_fix(shard, offset, NM__ENTRY_OFF);
         return;
     }
-    if (nm__node_state(&e->node) & NM__ENTRY_FIXED) nm__chunk_unfix(shard, offset); /* held, and unpinned since */
+    if (NM_UNLIKELY(state & NM__ENTRY_FIXED)) nm__chunk_unfix(shard, offset); /* held, and unpinned since */
     nm__entry_mark(e, NM__ENTRY_OFF, NM__ENTRY_FIXED);
 }
 
@@ -229,9 +231,13 @@ bool nm__entry_expired(const nm__entry *e, uint64_t now_ms) {
     return expires != NM_TTL_NEVER && expires <= now_ms;
 }
 
+static nm_evict_reason reason_of_more(const nm__entry *e, nm_evict_reason reason) {
+    return nm__entry_expired(e, nm__now_if_needed(e)) ? NM_EVICT_EXPIRED : reason;
+}
+
 nm_evict_reason nm__reason_of(const nm__shard *shard, const nm__entry *e, nm_evict_reason reason) {
     if (nm__entry_dead(shard, e)) return NM_EVICT_REMOVED;
-    return nm__entry_expired(e, nm__now_if_needed(e)) ? NM_EVICT_EXPIRED : reason;
+    return NM_LIKELY(!(nm__node_state(&e->node) & NM__ENTRY_MORE)) ? reason : reason_of_more(e, reason);
 }
 
 /* Steps of the wheel that one call does for others: more than it adds itself. */
@@ -385,6 +391,7 @@ void nm__shard_share(nm__shard *shard) {
         share = nm__max(share, limit > least ? (limit - least) / cache->shard_count : 0);
     }
     nm__policy_set_room(&shard->policy, share);
+    shard->steady = 0;
 }
 
 /* While the heap holds the whole budget the index can only get pages that the heap gives up. Tried once in so many
