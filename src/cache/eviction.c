@@ -70,7 +70,7 @@ void nm__reenlist(nm__policy *p, uint32_t number, uint32_t state, size_t weight)
 /* ---- segmented LRU ---- */
 
 /* Of a segment: what is not farther from its front counts as being there. */
-#define NM__FRONT_SHARE 64
+#define NM__FRONT_SHARE 16
 
 /* One hit may push several small nodes out; a smaller room very many, which then go in several calls. */
 #define NM__DEMOTE_MAX 64
@@ -91,7 +91,7 @@ static void slru_demote(nm__policy *p) {
     }
 }
 
-/* In front from now on. Time goes on whenever as much came there as a 64th of the segment that is evicted last: 8 bits of it come
+/* In front from now on. Time goes on whenever as much came there as a 16th of the segment that is evicted last: 8 bits of it come
  * round after four turnovers, and nothing lies there so long. */
 static uint32_t to_front(nm__policy *p, uint32_t state, nm__segment segment, size_t weight) {
     p->fronted += weight;

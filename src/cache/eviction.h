@@ -126,7 +126,7 @@ void nm__policy_set_tables(nm__policy *p, void *tables, size_t bytes);
 void nm__policy_hit(nm__policy *p, uint32_t number, uint64_t hash);
 
 /* Which hits change nothing that matters, so that they need not be told: those of nodes in whose state the bits that are set in
- * the upper half of this are as in the lower half. In SLRU and LRU a node that came to the front lately, with less than a 64th
+ * the upper half of this are as in the lower half. In SLRU and LRU a node that came to the front lately, with less than a 16th
  * of its segment before it; in S3FIFO and ADAPTIVE one whose uses are counted no further. Changes as time goes on. */
 static inline uint32_t nm__policy_settled(const nm__policy *p);
 
