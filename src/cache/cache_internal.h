@@ -33,30 +33,33 @@ struct nm__shard {
     NM_ATOMIC(uint32_t) dead_count;
     NM_ATOMIC(uint32_t) settled; /* hits that need not be told, see nm__policy_settled */
 
-    __attribute__((__aligned__(64))) nm__lock lock; /* of all below, but for the atomics */
+    /* Under the lock, but for the atomics. What most changes write is in few lines: they go from processor to processor. */
+    __attribute__((__aligned__(64))) NM_ATOMIC(size_t) used_bytes; /* written under the lock, read without */
+    NM_ATOMIC(size_t) entry_count;
+    uint64_t puts, evictions;
+    uint64_t guess_hash; /* of the next victim, if nothing changes; only a word of the index proves it */
+    uint32_t guess;      /* and which it is */
+    uint32_t version;    /* last cas given */
+    uint32_t steady;     /* puts that may evict without asking whether the shard may grow */
+    nm__lock lock;       /* its state, which is its first word, is in this line */
+
+    __attribute__((__aligned__(64))) nm__policy policy;
     nm__heap heap;
     nm_cache *cache;
-    nm__policy policy;
     nm__list dead; /* cleared at once, and still to be given back */
     nm__wheel wheel;
-    NM_ATOMIC(size_t) used_bytes; /* written under the lock, read without */
-    NM_ATOMIC(size_t) entry_count;
     size_t object_bytes;  /* charged outside, for entries of this shard */
     uint32_t fixed_count; /* chunks that are known to be immovable: held, off the lists, windows */
     uint32_t fixed_units;
     uint32_t shy;         /* attempts to grow that are left out, after the scope refused one */
     uint32_t shy_next;    /* how many the next refusal costs */
-    uint32_t steady;      /* puts that may evict without asking whether the shard may grow */
     bool grown_out;       /* a growth was refused since the budget was set: the share that it may have is what it has */
     bool unsettled;       /* bytes were granted since the lock was taken */
     bool crowded;         /* an entry had to leave for want of room in the index */
     NM_ATOMIC(bool) idle; /* much of the heap is free; counted in the cache's idle_shards. Written under the lock */
     size_t given_bytes;   /* ever given back to the account */
-    uint32_t version;     /* last cas given */
-    uint32_t guess;       /* the next victim, if nothing changes, */
-    uint64_t guess_hash;  /* and its hash; only a word of the index proves it */
     uint32_t setting;     /* version of the policy's */
-    uint64_t puts, evictions, rejections, expirations;
+    uint64_t rejections, expirations;
     void *index_range;
     size_t index_reserved;
     void *heap_range;

@@ -34,7 +34,7 @@ void nm__enlist(nm__policy *p, uint32_t number, size_t weight) {
     uint32_t state = nm__node_state(nm__policy_node(p, number));
     unsigned at = nm__list_of(p, state, weight);
     if (p->lists[at].head == 0) {
-        p->filled[at / NM__SIZE_CLASSES] |= 1u << at % NM__SIZE_CLASSES;
+        p->filled[nm__rank_of_list(at)] |= 1u << nm__class_of_list(at);
         p->tail_time[at] = nm__time_of(state);
     }
     p->head_time[at] = nm__time_of(state);
@@ -51,7 +51,7 @@ void nm__delist(nm__policy *p, uint32_t number, size_t weight) {
     nm__list *list = &p->lists[at], before = *list;
     unlink_from(p, list, number);
     if (list->head == 0) {
-        p->filled[at / NM__SIZE_CLASSES] &= ~(1u << at % NM__SIZE_CLASSES);
+        p->filled[nm__rank_of_list(at)] &= ~(1u << nm__class_of_list(at));
         return;
     }
     if (list->head != before.head) p->head_time[at] = nm__time_of(nm__node_state(nm__policy_node(p, list->head)));
@@ -75,7 +75,7 @@ void nm__reenlist(nm__policy *p, uint32_t number, uint32_t state, size_t weight)
 /* One hit may push several small nodes out; a smaller room very many, which then go in several calls. */
 #define NM__DEMOTE_MAX 64
 
-static nm__list *slru_list(nm__policy *p, nm__segment segment) { return &p->lists[segment * NM__SIZE_CLASSES]; }
+static nm__list *slru_list(nm__policy *p, nm__segment segment) { return &p->lists[segment]; }
 
 static void slru_demote(nm__policy *p) {
     uint32_t tail;
@@ -279,7 +279,7 @@ uint32_t nm__policy_any(const nm__policy *p) {
     for (unsigned rank = 0; rank < NM__RANKS; rank++) {
         /* Without size classes there is one list of each rank, and SLRU keeps no other account of them. */
         unsigned class = p->by_size && p->filled[rank] != 0 ? (unsigned)__builtin_ctz(p->filled[rank]) : 0;
-        uint32_t tail = p->lists[rank * NM__SIZE_CLASSES + class].tail;
+        uint32_t tail = p->lists[nm__list_at(rank, class)].tail;
         if (tail != 0) return tail;
     }
     return p->held.tail;

@@ -72,27 +72,29 @@ typedef struct nm__setting {
 } nm__setting;
 
 typedef struct nm__policy {
+    /* What most calls change, in two lines. */
+    size_t bytes[NM__SEGMENTS]; /* of each segment, its held nodes included */
+    uint32_t count;             /* of nodes */
+    uint32_t victim;            /* given out last; as it leaves it becomes a ghost */
+    /* Of ADAPTIVE: sixteenths of a turnover of all nodes, in units of 2^-32; of SLRU and LRU: see nm__policy_settled. */
+    uint64_t clock;
+    size_t fronted; /* of SLRU and LRU: bytes that came to the front since the clock went on */
+    nm__list lists[NM__SIZE_CLASSES * NM__RANKS]; /* of each size class its ranks: nm__list_at */
+
     unsigned char *base;
     const nm__policy_owner *owner;
     void *context;
     nm__ghosts ghosts;
-    size_t bytes[NM__SEGMENTS]; /* of each segment, its held nodes included */
     size_t room;
     size_t protected_limit;
-    uint32_t count;  /* of nodes */
-    uint32_t victim; /* given out last; as it leaves it becomes a ghost */
-    uint8_t policy;  /* nm_cache_policy */
-    bool full;       /* of S3FIFO: there were victims */
-    bool by_size;    /* lists for each size class */
-    uint8_t swept;   /* where the next look for nodes that are out of time begins */
-    uint64_t
-        clock; /* of ADAPTIVE: sixteenths of a turnover of all nodes, in units of 2^-32; of SLRU and LRU: see nm__policy_settled */
-    size_t fronted; /* of SLRU and LRU: bytes that came to the front since the clock went on */
+    uint8_t policy; /* nm_cache_policy */
+    bool full;      /* of S3FIFO: there were victims */
+    bool by_size;   /* lists for each size class */
+    uint8_t swept;  /* where the next look for nodes that are out of time begins */
     bool clock_set; /* by nm__policy_set_clock, so that adding does not advance it */
     nm__setting setting;
-    nm__list held;                                /* nodes that are out of the victims' way */
-    uint32_t filled[NM__RANKS];                   /* a bit for each size class whose list is not empty */
-    nm__list lists[NM__RANKS * NM__SIZE_CLASSES]; /* number: rank * NM__SIZE_CLASSES + size class */
+    nm__list held;              /* nodes that are out of the victims' way */
+    uint32_t filled[NM__RANKS]; /* a bit for each size class whose list is not empty */
     /* The times of the ends of each list: choosing looks at no node. */
     uint8_t head_time[NM__RANKS * NM__SIZE_CLASSES], tail_time[NM__RANKS * NM__SIZE_CLASSES];
 } nm__policy;
@@ -143,7 +145,7 @@ uint32_t nm__policy_victim(nm__policy *p, size_t incoming_bytes);
 
 /* What it will be most likely, for who wants to fetch it meanwhile; 0: not known. */
 static inline uint32_t nm__policy_next_guess(const nm__policy *p) {
-    return p->policy != NM_CACHE_ADAPTIVE ? p->lists[(size_t)NM__PROBATION * NM__SIZE_CLASSES].tail : 0;
+    return p->policy != NM_CACHE_ADAPTIVE ? p->lists[NM__PROBATION].tail : 0;
 }
 
 /* Takes a linked node out of the victims' way; it counts in its segment as before. Back again: most recent in its segment. O(1). */
