@@ -131,6 +131,9 @@ void nm__policy_hit(nm__policy *p, uint32_t number, uint64_t hash);
  * the upper half of this are as in the lower half. In SLRU and LRU a node that came to the front lately, with less than a 16th
  * of its segment before it; in S3FIFO and ADAPTIVE one whose uses are counted no further. Changes as time goes on. */
 static inline uint32_t nm__policy_settled(const nm__policy *p);
+static inline bool nm__hit_is_settled(uint32_t settled, uint32_t state) {
+    return ((state ^ settled) & settled >> 16) == 0;
+}
 
 /* A new node; its weight is known, the low 16 bits of its state are 0. O(1). */
 void nm__policy_add(nm__policy *p, uint32_t number, uint64_t hash);

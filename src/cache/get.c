@@ -135,8 +135,7 @@ bool nm__get_locked(nm_cache *cache, uint64_t hash, const void *key, size_t key_
 
 /* relaxed: a hint, see nm__policy_settled; the state's bits may change meanwhile */
 static inline bool is_settled(const nm__shard *shard, uint32_t state) {
-    uint32_t settled = nm_atomic_load(&shard->settled, NM_RELAXED);
-    return ((state ^ settled) & settled >> 16) == 0;
+    return nm__hit_is_settled(nm_atomic_load(&shard->settled, NM_RELAXED), state);
 }
 
 static inline void note_hit(nm__reader *reader, nm__shard *shard, nm__place_of place, uint64_t hash) {
