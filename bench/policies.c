@@ -79,6 +79,7 @@ typedef struct cache {
     nm__adapt adapt;
     place *places;
     void *tables, *adapt_memory;
+    size_t tables_least, tables_most; /* entries for which the tables are neither too many nor too few */
     bool adapting;
     uint32_t version;
 } cache;
@@ -100,9 +101,7 @@ static void cache_close(cache *c) {
 static cache *cache_open(requests *r, nm_cache_policy policy, nm_cache_objective objective, uint64_t bytes) {
     cache *c = calloc(1, sizeof *c);
     if (c == NULL) return NULL;
-    double average = (double)r->unique_weight / r->key_count;
-    size_t entries = (size_t)((double)bytes / average) + 1;
-    size_t tables_bytes = nm__policy_tables_bytes(policy, bytes, entries);
+    size_t tables_bytes = nm__policy_tables_bytes(policy, 0, r->key_count);
     c->adapting = policy == NM_CACHE_ADAPTIVE;
     size_t adapt_bytes = c->adapting ? nm__adapt_bytes(NM__ADAPT_NODES_MAX) : 0;
     c->places = calloc((size_t)r->key_count + 1, sizeof *c->places);
@@ -113,13 +112,23 @@ static cache *cache_open(requests *r, nm_cache_policy policy, nm_cache_objective
         cache_close(c);
         return NULL;
     }
-    nm__policy_open(&c->policy, &owner, r, c->places, policy, objective, 80, c->tables, tables_bytes);
+    nm__policy_open(&c->policy, &owner, r, c->places, policy, objective, 80, NULL, 0);
     nm__policy_set_room(&c->policy, bytes);
     if (c->adapting) {
         nm__adapt_open(&c->adapt, objective, 80, c->adapt_memory, adapt_bytes);
         nm__adapt_set_room(&c->adapt, bytes);
     }
     return c;
+}
+
+/* As src/cache/tables.c. */
+static void fit_tables(cache *c) {
+    size_t count = c->policy.count;
+    if (c->tables == NULL || (count >= c->tables_least && count <= c->tables_most)) return;
+    nm__policy_set_tables(&c->policy, c->tables,
+                          nm__policy_tables_bytes((nm_cache_policy)c->policy.policy, 0, count != 0 ? count : 1));
+    c->tables_least = count / 2;
+    c->tables_most = count + count / 4;
 }
 
 static void adapt(cache *c, uint64_t hash, size_t weight, bool hit) {
@@ -152,6 +161,7 @@ bool policies_replay(requests *r, nm_cache_policy policy, nm_cache_objective obj
                 out->used_bytes -= r->weights[victim / 2];
                 out->evictions++;
             }
+            fit_tables(c);
             c->places[key].present = 1;
             nm__policy_add(&c->policy, number, hash);
             out->used_bytes += weight;
