@@ -2,7 +2,8 @@
 /* How well do the cache's policies choose, memory and threads apart?
  *
  * Drives the policy code of src/cache over traces as simulators do: an object costs its size in the trace, metadata nothing; each
- * miss puts the object. ADAPTIVE is one shard and its adaptation with all the nodes that it ever uses, told of each request as the
+ * miss puts the object. With --charged it costs what nm_cache_charge says, and percentages are of the sum of that, as with
+ * nebula-replay; with --against the rows that nebula-replay wrote are compared with that, see policies/against.h. ADAPTIVE is one shard and its adaptation with all the nodes that it ever uses, told of each request as the
  * cache tells it. gdsf and belady are references. Reduction of the miss ratio against the LRU of the same run: (LRU - x) / LRU, or
  * -(x - LRU) / x where x is worse; byte misses for the objective bytes. The mean is over traces of each trace's mean. */
 #include "bench.h"
@@ -14,6 +15,7 @@
 #include <string.h>
 
 #include "cache/adapt.h"
+#include "policies/against.h"
 #include "policies/references.h"
 #include "units.h"
 
@@ -50,6 +52,7 @@ typedef struct plan {
     budget budgets[BUDGETS_MAX];
     size_t budget_count;
     nm_cache_objective objective;
+    requests_weights weights;
     FILE *csv;
 } plan;
 
@@ -67,7 +70,7 @@ typedef struct place {
 } place;
 _Static_assert(sizeof(place) == 2 * NM__UNIT_BYTES, "a key has two units");
 
-static size_t weight_of(void *context, uint32_t number) { return ((const requests *)context)->sizes[number / 2]; }
+static size_t weight_of(void *context, uint32_t number) { return ((const requests *)context)->weights[number / 2]; }
 static uint64_t hash_of(void *context, uint32_t number) { return ((const requests *)context)->hashes[number / 2]; }
 static const nm__policy_owner owner = {.weight = weight_of, .hash = hash_of};
 
@@ -76,6 +79,7 @@ typedef struct cache {
     nm__adapt adapt;
     place *places;
     void *tables, *adapt_memory;
+    size_t tables_least, tables_most; /* entries for which the tables are neither too many nor too few */
     bool adapting;
     uint32_t version;
 } cache;
@@ -97,9 +101,7 @@ static void cache_close(cache *c) {
 static cache *cache_open(requests *r, nm_cache_policy policy, nm_cache_objective objective, uint64_t bytes) {
     cache *c = calloc(1, sizeof *c);
     if (c == NULL) return NULL;
-    double average = (double)r->unique_bytes / r->key_count;
-    size_t entries = (size_t)((double)bytes / average) + 1;
-    size_t tables_bytes = nm__policy_tables_bytes(policy, bytes, entries);
+    size_t tables_bytes = nm__policy_tables_bytes(policy, 0, r->key_count);
     c->adapting = policy == NM_CACHE_ADAPTIVE;
     size_t adapt_bytes = c->adapting ? nm__adapt_bytes(NM__ADAPT_NODES_MAX) : 0;
     c->places = calloc((size_t)r->key_count + 1, sizeof *c->places);
@@ -110,13 +112,23 @@ static cache *cache_open(requests *r, nm_cache_policy policy, nm_cache_objective
         cache_close(c);
         return NULL;
     }
-    nm__policy_open(&c->policy, &owner, r, c->places, policy, objective, 80, c->tables, tables_bytes);
+    nm__policy_open(&c->policy, &owner, r, c->places, policy, objective, 80, NULL, 0);
     nm__policy_set_room(&c->policy, bytes);
     if (c->adapting) {
         nm__adapt_open(&c->adapt, objective, 80, c->adapt_memory, adapt_bytes);
         nm__adapt_set_room(&c->adapt, bytes);
     }
     return c;
+}
+
+/* As src/cache/tables.c. */
+static void fit_tables(cache *c) {
+    size_t count = c->policy.count;
+    if (c->tables == NULL || (count >= c->tables_least && count <= c->tables_most)) return;
+    nm__policy_set_tables(&c->policy, c->tables,
+                          nm__policy_tables_bytes((nm_cache_policy)c->policy.policy, 0, count != 0 ? count : 1));
+    c->tables_least = count / 2;
+    c->tables_most = count + count / 4;
 }
 
 static void adapt(cache *c, uint64_t hash, size_t weight, bool hit) {
@@ -126,34 +138,35 @@ static void adapt(cache *c, uint64_t hash, size_t weight, bool hit) {
     nm__policy_set(&c->policy, nm__adapt_setting(&c->adapt));
 }
 
-static bool replay(requests *r, nm_cache_policy policy, nm_cache_objective objective, uint64_t bytes, outcome *out) {
+bool policies_replay(requests *r, nm_cache_policy policy, nm_cache_objective objective, uint64_t bytes, outcome *out) {
     cache *c = cache_open(r, policy, objective, bytes);
     if (c == NULL) return false;
     *out = (outcome){0};
     for (size_t i = 0; i < r->count; i++) {
         uint32_t key = r->keys[i], number = key * 2;
-        uint64_t size = r->sizes[key], hash = r->hashes[key];
+        uint64_t weight = r->weights[key], hash = r->hashes[key];
         bool hit = c->places[key].present != 0;
         if (hit) {
             out->hits++;
-            out->hit_bytes += size;
+            out->hit_bytes += r->sizes[key];
             nm__policy_hit(&c->policy, number, hash);
-        } else if (size > bytes) {
+        } else if (weight > bytes) {
             out->rejections++;
             continue; /* nothing can keep it, so it tells nothing */
         } else {
-            while (out->used_bytes + size > bytes) {
-                uint32_t victim = nm__policy_victim(&c->policy, size);
+            while (out->used_bytes + weight > bytes) {
+                uint32_t victim = nm__policy_victim(&c->policy, weight);
                 nm__policy_remove(&c->policy, victim);
                 c->places[victim / 2] = (place){.present = 0};
-                out->used_bytes -= r->sizes[victim / 2];
+                out->used_bytes -= r->weights[victim / 2];
                 out->evictions++;
             }
+            fit_tables(c);
             c->places[key].present = 1;
             nm__policy_add(&c->policy, number, hash);
-            out->used_bytes += size;
+            out->used_bytes += weight;
         }
-        if (c->adapting) adapt(c, hash, size, hit);
+        if (c->adapting) adapt(c, hash, weight, hit);
     }
     cache_close(c);
     return true;
@@ -168,7 +181,8 @@ static double reduction(double lru, double x) {
 
 static bool run_one(requests *r, const plan *p, const subject *s, uint64_t bytes, outcome *out, double *misses) {
     uint64_t begin = bench_now_ns();
-    bool good = s->reference != NULL ? s->reference(r, bytes, out) : replay(r, s->policy, p->objective, bytes, out);
+    bool good =
+        s->reference != NULL ? s->reference(r, bytes, out) : policies_replay(r, s->policy, p->objective, bytes, out);
     if (!good) {
         fprintf(stderr, "%s: %s: out of memory\n", PROGRAM, r->name);
         return false;
@@ -196,11 +210,11 @@ static bool run_trace(requests *r, const plan *p, tally tallies[POLICIES_MAX], s
     *points = 0;
     for (size_t b = 0; b < p->budget_count; b++) {
         const budget *at = &p->budgets[b];
-        uint64_t bytes = at->percent > 0 ? (uint64_t)((double)r->unique_bytes * at->percent / 100) : at->bytes;
+        uint64_t bytes = at->percent > 0 ? (uint64_t)((double)r->unique_weight * at->percent / 100) : at->bytes;
         char text[UNITS_TEXT_BYTES], percent[32];
         (void)snprintf(percent, sizeof percent, "%g%%", at->percent);
         const char *budget_text = at->percent > 0 ? percent : units_bytes(text, bytes);
-        if ((double)bytes * r->key_count < OBJECTS_MIN * (double)r->unique_bytes) continue;
+        if ((double)bytes * r->key_count < OBJECTS_MIN * (double)r->unique_weight) continue;
         outcome out;
         double lru, misses;
         plan silent = *p;
@@ -233,7 +247,7 @@ static int run(const plan *p, char **paths, int path_count) {
     for (int i = 0; i < path_count; i++) {
         requests r;
         size_t points;
-        if (!requests_read(&r, PROGRAM, paths[i])) return 1;
+        if (!requests_read(&r, p->weights, PROGRAM, paths[i])) return 1;
         bool good = run_trace(&r, p, tallies, &points);
         if (points > 0) traces++;
         if (points > 0 && strcmp(r.name, "build-headers") != 0) others++;
@@ -254,9 +268,12 @@ static int run(const plan *p, char **paths, int path_count) {
 /* ---- options ---- */
 
 static int usage(FILE *to) {
-    fprintf(to, "usage: policies [--policy LIST] [--objective hits|bytes] [--budget LIST] [--csv FILE] TRACE...\n"
-                "  LIST of policies: lru slru s3fifo adaptive gdsf belady, or all; default lru,slru,s3fifo,adaptive\n"
-                "  LIST of budgets:  64MiB, or 5%% of the trace's unique bytes; default 0.1%%,1%%,5%%,10%%,20%%\n");
+    fprintf(
+        to,
+        "usage: policies [--policy LIST] [--objective hits|bytes] [--budget LIST] [--charged] [--csv FILE] TRACE...\n"
+        "       policies --against CSV TRACE...     CSV: of nebula-replay --shards 1, over these traces\n"
+        "  LIST of policies: lru slru s3fifo adaptive gdsf belady, or all; default lru,slru,s3fifo,adaptive\n"
+        "  LIST of budgets:  64MiB, or 5%% of the trace's unique bytes; default 0.1%%,1%%,5%%,10%%,20%%\n");
     return 2;
 }
 
@@ -292,10 +309,11 @@ int main(int argc, char **argv) {
     static const struct option options[] = {
         {"policy", required_argument, NULL, 'p'}, {"objective", required_argument, NULL, 'o'},
         {"budget", required_argument, NULL, 'b'}, {"csv", required_argument, NULL, 'c'},
+        {"charged", no_argument, NULL, 'w'},      {"against", required_argument, NULL, 'a'},
         {"help", no_argument, NULL, 'h'},         {NULL, 0, NULL, 0}};
     plan p = {0};
     char policies[] = "lru,slru,s3fifo,adaptive", budgets[] = "0.1%,1%,5%,10%,20%";
-    const char *csv = NULL;
+    const char *csv = NULL, *against_csv = NULL;
     (void)add_policies(&p, policies);
     (void)add_budgets(&p, budgets);
     for (int option; (option = getopt_long(argc, argv, "", options, NULL)) != -1;) {
@@ -303,6 +321,8 @@ int main(int argc, char **argv) {
         if (option == 'p') good = add_policies(&p, optarg);
         if (option == 'b') good = add_budgets(&p, optarg);
         if (option == 'c') csv = optarg;
+        if (option == 'w') p.weights = REQUESTS_CHARGED;
+        if (option == 'a') against_csv = optarg;
         if (option == 'o') {
             good = strcmp(optarg, "hits") == 0 || strcmp(optarg, "bytes") == 0;
             p.objective = strcmp(optarg, "bytes") == 0 ? NM_OBJECTIVE_BYTES : NM_OBJECTIVE_HITS;
@@ -321,6 +341,7 @@ int main(int argc, char **argv) {
         }
     }
     if (optind == argc) return usage(stderr);
+    if (against_csv != NULL) return against(PROGRAM, against_csv, argv + optind, argc - optind);
     if (csv != NULL) {
         if ((p.csv = fopen(csv, "w")) == NULL) {
             fprintf(stderr, "%s: %s: %s\n", PROGRAM, csv, strerror(errno));

@@ -71,7 +71,7 @@ static void count_hit(outcome *out, uint64_t size) {
 }
 
 static void evict(heap *h, const requests *r, outcome *out) {
-    out->used_bytes -= r->sizes[heap_take(h)];
+    out->used_bytes -= r->weights[heap_take(h)];
     out->evictions++;
 }
 
@@ -83,9 +83,9 @@ bool reference_gdsf(const requests *r, uint64_t budget, outcome *out) {
     *out = (outcome){0};
     for (size_t i = 0; good && i < r->count; i++) {
         uint32_t key = r->keys[i];
-        uint64_t size = r->sizes[key];
+        uint64_t size = r->weights[key];
         if (h.place[key] != 0) {
-            count_hit(out, size);
+            count_hit(out, r->sizes[key]);
             uses[key]++;
         } else if (size > budget) {
             out->rejections++;
@@ -116,9 +116,9 @@ bool reference_belady(const requests *r, uint64_t budget, outcome *out) {
     }
     for (size_t i = 0; good && i < r->count; i++) {
         uint32_t key = r->keys[i];
-        uint64_t size = r->sizes[key];
+        uint64_t size = r->weights[key];
         bool hit = h.place[key] != 0;
-        if (hit) count_hit(out, size);
+        if (hit) count_hit(out, r->sizes[key]);
         if (!hit && size > budget) out->rejections++;
         if (!hit && (size > budget || next[i] == 0)) continue;
         heap_set(&h, key, next[i] == 0 ? -(double)r->count : -(double)next[i]);

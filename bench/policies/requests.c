@@ -6,7 +6,11 @@
 #include <string.h>
 
 #include "base/hash.h"
+#include "nebula/cache.h"
 #include "trace.h"
+
+/* Of nebula-replay. */
+#define DEFAULT_SIZE 4096u
 
 /* Numbers of keys by their hash, at most half full. */
 typedef struct numbers {
@@ -46,7 +50,22 @@ static uint32_t *slot_of(const numbers *n, const requests *r, uint64_t hash) {
 
 typedef struct rooms {
     size_t requests, keys;
+    bool any_size, all_ones;
 } rooms;
+
+static bool more_keys(requests *r, rooms *room) {
+    size_t hashes_room = room->keys, lengths_room = room->keys;
+    void *hashes = grown(r->hashes, &hashes_room, sizeof *r->hashes);
+    if (hashes == NULL) return false;
+    r->hashes = hashes;
+    void *lengths = grown(r->key_lengths, &lengths_room, sizeof *r->key_lengths);
+    if (lengths == NULL) return false;
+    r->key_lengths = lengths;
+    void *sizes = grown(r->sizes, &room->keys, sizeof *r->sizes);
+    if (sizes == NULL) return false;
+    r->sizes = sizes;
+    return true;
+}
 
 static bool note(requests *r, numbers *n, rooms *room, const record *line) {
     uint64_t hash = nm__siphash13(hash_key, line->key, line->key_len);
@@ -55,23 +74,18 @@ static bool note(requests *r, numbers *n, rooms *room, const record *line) {
         if (more == NULL) return false;
         r->keys = more;
     }
-    if (r->key_count + 1 == room->keys) {
-        size_t room_too = room->keys;
-        void *hashes = grown(r->hashes, &room_too, sizeof *r->hashes);
-        if (hashes == NULL) return false;
-        r->hashes = hashes;
-        void *sizes = grown(r->sizes, &room->keys, sizeof *r->sizes);
-        if (sizes == NULL) return false;
-        r->sizes = sizes;
-    }
+    if (r->key_count + 1 == room->keys && !more_keys(r, room)) return false;
     if ((size_t)r->key_count * 2 >= n->slot_count && !rehash(n, r)) return false;
     uint32_t *slot = slot_of(n, r, hash);
     if (*slot == 0) {
         if (r->key_count == UINT32_MAX / 2 - 1) return false; /* a node has two units, and numbers have 32 bits */
         *slot = ++r->key_count;
         r->hashes[*slot] = hash;
+        r->key_lengths[*slot] = (uint32_t)line->key_len;
         r->sizes[*slot] = 0;
     }
+    room->any_size |= line->has_size;
+    room->all_ones &= !line->has_size || line->size == 1;
     uint64_t size = line->has_size && line->size != 0 ? line->size : 1;
     if (size > r->sizes[*slot]) r->sizes[*slot] = size;
     r->keys[r->count++] = *slot;
@@ -85,14 +99,31 @@ static void set_name(requests *r, const char *path) {
     if (dot != NULL && dot != r->name) *dot = 0;
 }
 
-static bool read_all(requests *r, numbers *n, trace *t, const char *program, const char *path) {
-    rooms room = {.requests = 4096, .keys = 1024};
+static bool weigh(requests *r, requests_weights weights, const rooms *room) {
+    r->weights = calloc((size_t)r->key_count + 1, sizeof *r->weights);
+    if (r->weights == NULL) return false;
+    bool sizeless = !room->any_size || room->all_ones;
+    for (uint32_t key = 1; key <= r->key_count; key++) {
+        if (weights == REQUESTS_CHARGED && sizeless) r->sizes[key] = DEFAULT_SIZE;
+        r->weights[key] =
+            weights == REQUESTS_CHARGED ? nm_cache_charge(NULL, r->key_lengths[key], r->sizes[key]) : r->sizes[key];
+        if (__builtin_add_overflow(r->unique_weight, r->weights[key], &r->unique_weight)) r->unique_weight = UINT64_MAX;
+    }
+    for (size_t i = 0; i < r->count; i++) r->bytes += r->sizes[r->keys[i]];
+    return true;
+}
+
+static bool read_all(requests *r, requests_weights weights, numbers *n, trace *t, const char *program,
+                     const char *path) {
+    rooms room = {.requests = 4096, .keys = 1024, .all_ones = true};
     n->slot_count = 4096;
     n->slots = calloc(n->slot_count, sizeof *n->slots);
     r->keys = calloc(room.requests, sizeof *r->keys);
     r->hashes = calloc(room.keys, sizeof *r->hashes);
     r->sizes = calloc(room.keys, sizeof *r->sizes);
-    bool enough = n->slots != NULL && r->keys != NULL && r->hashes != NULL && r->sizes != NULL;
+    r->key_lengths = calloc(room.keys, sizeof *r->key_lengths);
+    bool enough =
+        n->slots != NULL && r->keys != NULL && r->hashes != NULL && r->sizes != NULL && r->key_lengths != NULL;
     trace_status status = TRACE_END;
     trace_line line;
     while (enough && (status = trace_next(t, &line)) == TRACE_LINE) {
@@ -104,6 +135,7 @@ static bool read_all(requests *r, numbers *n, trace *t, const char *program, con
         }
         enough = note(r, n, &room, &one);
     }
+    if (enough && status == TRACE_END && r->count > 0) enough = weigh(r, weights, &room);
     if (!enough)
         fprintf(stderr, "%s: %s: out of memory\n", program, path);
     else if (status == TRACE_ERROR)
@@ -115,7 +147,7 @@ static bool read_all(requests *r, numbers *n, trace *t, const char *program, con
     return false;
 }
 
-bool requests_read(requests *r, const char *program, const char *path) {
+bool requests_read(requests *r, requests_weights weights, const char *program, const char *path) {
     trace t;
     numbers n = {0};
     memset(r, 0, sizeof *r);
@@ -128,11 +160,9 @@ bool requests_read(requests *r, const char *program, const char *path) {
     if (!good)
         fprintf(stderr, "%s: %s\n", program, t.error);
     else
-        good = read_all(r, &n, &t, program, path);
+        good = read_all(r, weights, &n, &t, program, path);
     trace_close(&t);
     free(n.slots);
-    for (uint32_t key = 1; good && key <= r->key_count; key++) r->unique_bytes += r->sizes[key];
-    for (size_t i = 0; good && i < r->count; i++) r->bytes += r->sizes[r->keys[i]];
     if (!good) requests_free(r);
     return good;
 }
@@ -141,5 +171,7 @@ void requests_free(requests *r) {
     free(r->keys);
     free(r->hashes);
     free(r->sizes);
+    free(r->weights);
+    free(r->key_lengths);
     memset(r, 0, sizeof *r);
 }

@@ -148,21 +148,6 @@ static nm_status open_shard(nm_cache *cache, nm__shard *shard) {
     return nm__index_open(&shard->index, shard->index_range, index_bytes, &shard->heap, &shard->pages, hash_of, shard);
 }
 
-/* The policy's tables, where a shard can spare them: it works without, less well. */
-#define NM__TABLES_SHARE 32
-
-static void open_tables(nm_cache *cache, nm__shard *shard) {
-    size_t room = cache->opening_budget / cache->shard_count;
-    size_t bytes = nm__round_up(nm__policy_tables_bytes(cache->policy, room, 0), NM__PAGE_BYTES);
-    if (bytes == 0 || bytes > room / NM__TABLES_SHARE ||
-        nm__range_reserve(bytes, NM__PAGE_BYTES, &shard->tables) != NM_OK)
-        return;
-    shard->tables_reserved = bytes;
-    if (nm__shard_commit(shard, shard->tables, bytes) != NM_OK) return;
-    shard->tables_bytes = bytes;
-    nm__policy_set_tables(&shard->policy, shard->tables, bytes);
-}
-
 /* No entry is in it any more. */
 static void dismantle(nm_cache *cache) {
     nm_scope *scope = cache->scope;
@@ -266,7 +251,7 @@ nm_status nm_cache_open_at(nm_cache **out, nm_scope *scope, const nm_cache_optio
         nm__shard_share(&cache->shards[i]);
     }
     nm__sampler_open(cache);
-    for (unsigned i = 0; i < cache->shard_count; i++) open_tables(cache, &cache->shards[i]);
+    for (unsigned i = 0; i < cache->shard_count; i++) nm__tables_open(&cache->shards[i]);
     nm__process_join(&cache->member, &member_class);
     nm__holder_add(scope, &cache->holder, cache->elastic ? NM__RECLAIM_CACHE : NM__RECLAIM_NEVER);
     nm__settle(scope, &cache->holder);

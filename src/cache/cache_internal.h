@@ -68,6 +68,7 @@ struct nm__shard {
     size_t map_reserved;
     void *tables; /* of the policy */
     size_t tables_bytes, tables_reserved;
+    size_t tables_least, tables_most; /* entries for which they are neither too many nor too few */
     nm__pages pages;
 } __attribute__((__aligned__(64)));
 
@@ -246,6 +247,18 @@ void nm__shard_expire(nm__shard *shard, nm__doomed *doomed);
 void nm__shard_share(nm__shard *shard);
 /* Adds what the index wants, from the heap's top if there is no other room. */
 void nm__shard_index_grow(nm__shard *shard, nm__doomed *doomed);
+
+/* ---- tables.c: ghosts ---- */
+
+void nm__tables_open(nm__shard *shard);
+static inline bool nm__tables_misfit(const nm__shard *shard) {
+    return shard->entry_count - shard->tables_least > shard->tables_most - shard->tables_least;
+}
+/* As many as the entries want. doomed NULL: but none that would need a page of a full budget. O(tables), at most at each doubling of the count and
+ * as it halves. */
+void nm__tables_fit(nm__shard *shard, nm__doomed *doomed);
+/* The shard gave back entries or pages: so do they. */
+void nm__tables_shrink(nm__shard *shard);
 
 /* ---- window.c: physical room ---- */
 

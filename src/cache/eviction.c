@@ -249,7 +249,10 @@ void nm__policy_remove(nm__policy *p, uint32_t number) {
     if (number == p->victim) {
         p->victim = 0;
         unsigned uses = nm__uses_of(state);
-        if (p->ghosts.line_count != 0)
+        /* S3FIFO remembers who did not outlive the small queue, and nobody else: in a loop the next one to come is always the one that
+         * the main queue let go last, and would be let in again. */
+        bool ghost = p->policy != NM_CACHE_S3FIFO || nm__segment_of(p, state) == NM__WINDOW;
+        if (p->ghosts.line_count != 0 && ghost)
             nm__ghosts_put(&p->ghosts, p->owner->hash(p->context, number), uses != 0 ? uses : 1);
     }
     if (NM_LIKELY(segmented(p) && !(state & NM__HELD_BIT)))

@@ -141,6 +141,7 @@ nm__reader *nm__put_begin(nm__shard *shard, nm__doomed *doomed) {
     nm__shard_bury(shard, doomed);
     /* Before there is a new entry, which might be the one that has to go for it. */
     nm__shard_index_grow(shard, doomed);
+    if (NM_UNLIKELY(nm__tables_misfit(shard))) nm__tables_fit(shard, doomed);
     return reader;
 }
 

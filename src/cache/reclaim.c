@@ -50,6 +50,7 @@ size_t nm__shard_squeeze(nm__shard *shard, size_t bytes, nm_evict_reason reason,
         *more = true;
     }
     nm__doomed_finish(shard, doomed);
+    nm__tables_shrink(shard);
     if (shard->given_bytes - start < bytes) {
         size_t rest = bytes - (shard->given_bytes - start);
         nm__heap_trim(heap, nm__round_up(rest, NM__PAGE_BYTES));
