@@ -34,7 +34,7 @@ static inline bool describe(const nm__entry *e, nm_entry *out) {
     uint32_t state = nm__node_state(&e->node);
     out->value = nm__entry_value(e);
     out->value_len = nm__entry_value_len(e);
-    out->key = (unsigned char *)out->value + out->value_len;
+    out->key = (unsigned char *)out->value + out->value_len + nm__entry_gap(e);
     out->key_len = nm__entry_key_len(e);
     out->cas = nm_atomic_load(&e->version, NM_RELAXED);
     out->expires_ms = out->last_access_ms = NM_TTL_NEVER;
