@@ -23,7 +23,7 @@
  * --threads    default 1,2,8; as many threads as there are processors get one each; more run where the system
  *              puts them.
  *
- * The files of cache/ say what each subject is: nebula.c, floor.c, glib.c, rocksdb.cpp, leveldb.cpp, lru.c, caffeine.c.
+ * The files of cache/ say what each subject is: nebula.c, floor.c, arithmetic.c, glib.c, rocksdb.cpp, leveldb.cpp, lru.c, caffeine.c.
  * Those whose packages are not installed are left out, with a line on stderr. Every hit is looked at: another key's
  * value ends the program. */
 #include "bench.h"

@@ -68,6 +68,7 @@ static bool report_entries(const cache_subject *subjects, size_t count) {
         cache_child_start(&child, s->name, argv);
         cache_child_hear(&child, 2, "%zu %zu", &entries, &bytes);
         if (cache_child_end(&child) != 0) cache_fail(s->name, "the process that measures it failed");
+        if (entries == 0) continue; /* it is no cache */
         double beyond = (double)bytes / (double)entries - CACHE_PAIR_BYTES;
         printf("%s,%zu,%zu,%.1f,%s\n", s->name, entries, bytes, beyond, s->fill != NULL ? "live heap" : "resident");
         fflush(stdout);

@@ -66,6 +66,7 @@ typedef struct cache_list {
 void cache_list_add(cache_list *list, const cache_subject *subject);
 void cache_add_nebula(cache_list *list);
 void cache_add_floor(cache_list *list);
+void cache_add_arithmetic(cache_list *list);
 void cache_add_glib(cache_list *list);
 void cache_add_rocksdb(cache_list *list);
 void cache_add_leveldb(cache_list *list);

@@ -42,6 +42,7 @@ size_t cache_subjects(cache_subject out[CACHE_SUBJECTS_MAX], bool quiet) {
     for (size_t p = 0; p < CACHE_PATTERNS; p++) memset(cache_values[p], (int)p, CACHE_VALUE_BYTES);
     cache_add_nebula(&list);
     cache_add_floor(&list);
+    cache_add_arithmetic(&list);
 #ifdef NM_BENCH_GLIB
     cache_add_glib(&list);
 #else

@@ -31,6 +31,19 @@
 #define nm_atomic_cas_weak(p, expected, desired, success, failure)                                                     \
     __atomic_compare_exchange_n((p), (expected), (desired), true, success, failure)
 
+/* Where two words of 8 bytes may be loaded by one instruction of 16, each of them as by a relaxed load of its own, and all of them
+ * together as by acquires if nm_atomic_pairs_acquired() follows: on x86-64, whose loads are acquires and of which each aligned
+ * half is one access. Not where a tool watches single accesses. */
+#if defined(__has_feature)
+#if __has_feature(thread_sanitizer)
+#define NM__WATCHED 1
+#endif
+#endif
+#if defined(__x86_64__) && defined(__SSE2__) && !defined(__SANITIZE_THREAD__) && !defined(NM__WATCHED)
+#define NM_ATOMIC_PAIRS            1
+#define nm_atomic_pairs_acquired() __asm__ volatile("" ::: "memory") /* the compiler moves nothing up */
+#endif
+
 /* Raises *p to value if that is more. Relaxed: for high-water marks, which order nothing. */
 static inline void nm_atomic_raise(size_t *p, size_t value) {
     size_t seen = nm_atomic_load(p, NM_RELAXED);

@@ -137,7 +137,7 @@ static nm_status open_shard(nm_cache *cache, nm__shard *shard) {
     status = nm__heap_open(&shard->heap, shard->heap_range, heap_bytes, shard->map_range, &shard->pages);
     if (status != NM_OK) return status;
     nm__wheel_open(&shard->wheel, timer_of, shard, nm__os_get()->clock_coarse_ms());
-    void *nodes = (unsigned char *)&nm__entry_at(shard, NM__HEAP_FIRST)->node - NM__HEAP_FIRST * NM__UNIT_BYTES;
+    void *nodes = (unsigned char *)&nm__heap_at(&shard->heap, NM__HEAP_FIRST)->node - NM__HEAP_FIRST * NM__UNIT_BYTES;
     nm__policy_open(&shard->policy, &policy_owner, shard, nodes, cache->policy, cache->objective,
                     cache->protected_percent, NULL, 0);
     /* A word for each of the smallest entries that the heap can hold, and a quarter more. */

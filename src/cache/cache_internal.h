@@ -29,17 +29,25 @@
 struct nm__shard {
     /* Looked at by readers without a lock. */
     nm__index index;
-    nm__heap heap;
     NM_ATOMIC(uint32_t) cleared; /* entries up to this version are dead, as long as there are dead ones */
     NM_ATOMIC(uint32_t) dead_count;
+    NM_ATOMIC(uint32_t) settled; /* hits that need not be told, see nm__policy_settled */
 
-    __attribute__((__aligned__(64))) nm__lock lock; /* of all below, but for the atomics */
+    /* Under the lock, but for the atomics. What most changes write is in few lines: they go from processor to processor. */
+    __attribute__((__aligned__(64))) NM_ATOMIC(size_t) used_bytes; /* written under the lock, read without */
+    NM_ATOMIC(size_t) entry_count;
+    uint64_t puts, evictions;
+    uint64_t guess_hash; /* of the next victim, if nothing changes; only a word of the index proves it */
+    uint32_t guess;      /* and which it is */
+    uint32_t version;    /* last cas given */
+    uint32_t steady;     /* puts that may evict without asking whether the shard may grow */
+    nm__lock lock;       /* its state, which is its first word, is in this line */
+
+    __attribute__((__aligned__(64))) nm__policy policy;
+    nm__heap heap;
     nm_cache *cache;
-    nm__policy policy;
     nm__list dead; /* cleared at once, and still to be given back */
     nm__wheel wheel;
-    NM_ATOMIC(size_t) used_bytes; /* written under the lock, read without */
-    NM_ATOMIC(size_t) entry_count;
     size_t object_bytes;  /* charged outside, for entries of this shard */
     uint32_t fixed_count; /* chunks that are known to be immovable: held, off the lists, windows */
     uint32_t fixed_units;
@@ -50,9 +58,8 @@ struct nm__shard {
     bool crowded;         /* an entry had to leave for want of room in the index */
     NM_ATOMIC(bool) idle; /* much of the heap is free; counted in the cache's idle_shards. Written under the lock */
     size_t given_bytes;   /* ever given back to the account */
-    uint32_t version;     /* last cas given */
     uint32_t setting;     /* version of the policy's */
-    uint64_t puts, evictions, rejections, expirations;
+    uint64_t rejections, expirations;
     void *index_range;
     size_t index_reserved;
     void *heap_range;
@@ -159,10 +166,10 @@ static inline bool nm__is_sampled(const nm_cache *cache, uint64_t hash) {
 }
 static inline unsigned nm__shard_number(const nm__shard *shard) { return (unsigned)(shard - shard->cache->shards); }
 static inline nm__entry *nm__entry_at(const nm__shard *shard, uint32_t offset) {
-    return nm__heap_at(&shard->heap, offset);
+    return nm__index_chunk(&shard->index, offset); /* its line is quiet, the heap's is not */
 }
 static inline uint32_t nm__offset_of(const nm__shard *shard, const void *entry) {
-    return (uint32_t)(((size_t)((const unsigned char *)entry - shard->heap.base) + 4) / NM__UNIT_BYTES);
+    return (uint32_t)(((size_t)((const unsigned char *)entry - shard->index.chunks) + 4) / NM__UNIT_BYTES);
 }
 static inline uint64_t nm__entry_hash(const nm__shard *shard, const nm__entry *e) {
     return nm__cache_hash(shard->cache, nm__entry_key(e), nm__entry_key_len(e));
@@ -224,10 +231,12 @@ bool nm__shard_find(nm__shard *shard, uint64_t hash, const void *key, size_t key
                     nm__place_of *out);
 /* The index and the lists are left, the counts too; what becomes of the chunk is the caller's. The pins that hold it. */
 uint32_t nm__entry_detach(nm__shard *shard, nm__place_of place, nm_evict_reason reason);
-/* The next victim leaves, for an entry of so many bytes. The units of its chunk; 0: there is none. */
+/* The next victim leaves the cache, for an entry of so many bytes; its chunk is the caller's, to retire or to use. 0: there is none. */
+uint32_t nm__evict_detach(nm__shard *shard, size_t incoming, nm_evict_reason reason);
+/* The same, and it is retired; what was cleared goes first. The units of its chunk; 0: there is none. */
 uint32_t nm__evict_one(nm__shard *shard, size_t incoming, nm_evict_reason reason, nm__doomed *doomed);
 /* A put begins: what evicting for it will look at is fetched meanwhile. */
-void nm__evict_prepare(const nm__shard *shard);
+void nm__evict_prepare(nm__shard *shard);
 /* `reason`, unless its time to live ended, or the cache was cleared since. */
 nm_evict_reason nm__reason_of(const nm__shard *shard, const nm__entry *e, nm_evict_reason reason);
 /* Two that were cleared are freed: with each put, whether it needs the room or not, see nm__entry_dead. */
@@ -308,10 +317,30 @@ void nm__desk_give(nm_cache *cache, nm__slot *const *slots, unsigned n);
 nm__slot *nm__slot_make(nm__shard *shard, nm__reader *reader, nm__doomed *doomed);
 void nm__slot_give(nm_cache *cache, nm__reader *reader, nm__slot *slot);
 /* The slot stands for that chunk from now on; fills in slot and generation of *out. */
-void nm__slot_issue(nm__shard *shard, nm__slot *slot, nm__place_of place, nm__slot_kind kind, const char *site,
-                    nm_entry *out);
+static inline void nm__slot_issue(nm__shard *shard, nm__slot *slot, nm__place_of place, nm__slot_kind kind,
+                                  const char *site, nm_entry *out) {
+    slot->owner = shard;
+    slot->data = nm__entry_at(shard, place.offset);
+    /* relaxed: published by the generation */
+    nm_atomic_store(&slot->nm__far_mark, place.position, NM_RELAXED);
+    nm_atomic_store(&slot->nm__stamp, (uint32_t)kind, NM_RELAXED);
+    nm_atomic_store(&slot->leased_at, site, NM_RELAXED);
+    uint64_t generation = nm_atomic_load(&slot->generation, NM_RELAXED) + 1;
+    /* release: pairs with the acquire in nm__slot_end; whoever ends this life sees owner and data */
+    nm_atomic_store(&slot->generation, generation, NM_RELEASE);
+    out->slot = slot;
+    out->generation = generation;
+}
 /* Takes the slot out of that generation; false: it was not out. */
-bool nm__slot_end(nm__slot *slot, uint64_t generation, const char *site);
+static inline bool nm__slot_end(nm__slot *slot, uint64_t generation, const char *site) {
+    uint64_t seen = generation;
+    /* acquire: pairs with the release in nm__slot_issue. release: pairs with the acquire of a later nm__slot_end, which then
+     * loses. Only the one that wins touches the entry. */
+    if ((generation & 1) == 0 || !nm_atomic_cas(&slot->generation, &seen, generation + 1, NM_ACQ_REL, NM_ACQUIRE))
+        return false;
+    nm_atomic_store(&slot->released_at, site, NM_RELAXED); /* for reports only */
+    return true;
+}
 /* The ended slot's pin or reservation goes. No lock held. */
 void nm__slot_return(nm__shard *shard, nm__slot *slot);
 /* A pin of this thread goes: without a lock held, or with the shard's. */

@@ -34,7 +34,7 @@ void nm__enlist(nm__policy *p, uint32_t number, size_t weight) {
     uint32_t state = nm__node_state(nm__policy_node(p, number));
     unsigned at = nm__list_of(p, state, weight);
     if (p->lists[at].head == 0) {
-        p->filled[at / NM__SIZE_CLASSES] |= 1u << at % NM__SIZE_CLASSES;
+        p->filled[nm__rank_of_list(at)] |= 1u << nm__class_of_list(at);
         p->tail_time[at] = nm__time_of(state);
     }
     p->head_time[at] = nm__time_of(state);
@@ -51,7 +51,7 @@ void nm__delist(nm__policy *p, uint32_t number, size_t weight) {
     nm__list *list = &p->lists[at], before = *list;
     unlink_from(p, list, number);
     if (list->head == 0) {
-        p->filled[at / NM__SIZE_CLASSES] &= ~(1u << at % NM__SIZE_CLASSES);
+        p->filled[nm__rank_of_list(at)] &= ~(1u << nm__class_of_list(at));
         return;
     }
     if (list->head != before.head) p->head_time[at] = nm__time_of(nm__node_state(nm__policy_node(p, list->head)));
@@ -69,36 +69,63 @@ void nm__reenlist(nm__policy *p, uint32_t number, uint32_t state, size_t weight)
 
 /* ---- segmented LRU ---- */
 
+/* Of a segment: what is not farther from its front counts as being there. */
+#define NM__FRONT_SHARE 16
+
 /* One hit may push several small nodes out; a smaller room very many, which then go in several calls. */
 #define NM__DEMOTE_MAX 64
+
+static nm__list *slru_list(nm__policy *p, nm__segment segment) { return &p->lists[segment]; }
 
 static void slru_demote(nm__policy *p) {
     uint32_t tail;
     for (int i = 0; i < NM__DEMOTE_MAX && p->bytes[NM__PROTECTED] > p->protected_limit; i++) {
         if ((tail = nm__tail(p, NM__PROTECTED)) == 0) return; /* held ones cannot be moved until they are unpinned */
-        nm__reenlist(p, tail, nm__with_rank(nm__node_state(nm__policy_node(p, tail)), NM__PROBATION),
-                     nm__weigh(p, tail));
+        nm__node *node = nm__policy_node(p, tail);
+        size_t weight = nm__weigh(p, tail);
+        unlink_from(p, slru_list(p, NM__PROTECTED), tail);
+        p->bytes[NM__PROTECTED] -= weight;
+        p->bytes[NM__PROBATION] += weight;
+        nm__node_set_state(node, nm__with_rank(nm__node_state(node), NM__PROBATION));
+        link_head(p, slru_list(p, NM__PROBATION), tail);
     }
+}
+
+/* In front from now on. Time goes on whenever as much came there as a 16th of the segment that is evicted last: 8 bits of it come
+ * round after four turnovers, and nothing lies there so long. */
+static uint32_t to_front(nm__policy *p, uint32_t state, nm__segment segment, size_t weight) {
+    p->fronted += weight;
+    if (p->fronted > (p->protected_limit != 0 ? p->protected_limit : p->room) / NM__FRONT_SHARE) {
+        p->fronted = 0;
+        p->clock += (uint64_t)1 << 32;
+    }
+    return nm__with_time(nm__with_rank(state, segment), nm__now(p));
 }
 
 /* Free protected room first: a working set that fits is protected without being used twice. */
 static void slru_add(nm__policy *p, uint32_t number, size_t weight) {
     size_t protected = p->bytes[NM__PROTECTED];
     bool room = protected <= p->protected_limit && weight <= p->protected_limit - protected;
+    nm__segment segment = room ? NM__PROTECTED : NM__PROBATION;
     nm__node *node = nm__policy_node(p, number);
-    nm__node_set_state(node, nm__with_rank(nm__node_state(node), room ? NM__PROTECTED : NM__PROBATION));
-    p->bytes[room ? NM__PROTECTED : NM__PROBATION] += weight;
-    nm__enlist(p, number, weight);
+    p->bytes[segment] += weight;
+    nm__node_set_state(node, to_front(p, nm__node_state(node), segment, weight));
+    link_head(p, slru_list(p, segment), number);
     slru_demote(p);
 }
 
 /* A node that is larger than the protected segment stays where it is: it would empty that and then fall out of it. */
 static void slru_hit(nm__policy *p, uint32_t number) {
-    uint32_t state = nm__node_state(nm__policy_node(p, number));
+    nm__node *node = nm__policy_node(p, number);
+    uint32_t state = nm__node_state(node);
     size_t weight = nm__weigh(p, number);
-    if (weight <= p->protected_limit) state = nm__with_rank(state, NM__PROTECTED);
-    nm__reenlist(p, number, state, weight);
-    slru_demote(p);
+    nm__segment from = nm__segment_of(p, state), to = weight <= p->protected_limit ? NM__PROTECTED : from;
+    unlink_from(p, slru_list(p, from), number);
+    p->bytes[from] -= weight;
+    p->bytes[to] += weight;
+    nm__node_set_state(node, to_front(p, state, to, weight));
+    link_head(p, slru_list(p, to), number);
+    if (from != to) slru_demote(p);
 }
 
 /* ---- all policies ---- */
@@ -158,7 +185,7 @@ void nm__policy_hit(nm__policy *p, uint32_t number, uint64_t hash) {
     } else { /* S3FIFO moves nothing on a hit */
         nm__node *node = nm__policy_node(p, number);
         uint32_t state = nm__node_state(node);
-        if (nm__uses_of(state) < NM__USES_MAX) nm__node_set_state(node, nm__with_uses(state, nm__uses_of(state) + 1));
+        if (nm__uses_of(state) < NM__MAIN_USES) nm__node_set_state(node, nm__with_uses(state, nm__uses_of(state) + 1));
     }
 }
 
@@ -228,7 +255,10 @@ void nm__policy_remove(nm__policy *p, uint32_t number) {
         if (p->ghosts.line_count != 0 && ghost)
             nm__ghosts_put(&p->ghosts, p->owner->hash(p->context, number), uses != 0 ? uses : 1);
     }
-    nm__delist(p, number, weight);
+    if (NM_LIKELY(segmented(p) && !(state & NM__HELD_BIT)))
+        unlink_from(p, slru_list(p, nm__segment_of(p, state)), number);
+    else
+        nm__delist(p, number, weight);
     p->bytes[nm__segment_of(p, state)] -= weight;
     p->count--;
 }
@@ -249,9 +279,12 @@ void nm__policy_moved(nm__policy *p, uint32_t to) {
 }
 
 uint32_t nm__policy_any(const nm__policy *p) {
-    for (unsigned rank = 0; rank < NM__RANKS; rank++)
-        if (p->filled[rank] != 0)
-            return p->lists[rank * NM__SIZE_CLASSES + (unsigned)__builtin_ctz(p->filled[rank])].tail;
+    for (unsigned rank = 0; rank < NM__RANKS; rank++) {
+        /* Without size classes there is one list of each rank, and SLRU keeps no other account of them. */
+        unsigned class = p->by_size && p->filled[rank] != 0 ? (unsigned)__builtin_ctz(p->filled[rank]) : 0;
+        uint32_t tail = p->lists[nm__list_at(rank, class)].tail;
+        if (tail != 0) return tail;
+    }
     return p->held.tail;
 }
 

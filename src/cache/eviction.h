@@ -72,25 +72,29 @@ typedef struct nm__setting {
 } nm__setting;
 
 typedef struct nm__policy {
+    /* What most calls change, in two lines. */
+    size_t bytes[NM__SEGMENTS]; /* of each segment, its held nodes included */
+    uint32_t count;             /* of nodes */
+    uint32_t victim;            /* given out last; as it leaves it becomes a ghost */
+    /* Of ADAPTIVE: sixteenths of a turnover of all nodes, in units of 2^-32; of SLRU and LRU: see nm__policy_settled. */
+    uint64_t clock;
+    size_t fronted; /* of SLRU and LRU: bytes that came to the front since the clock went on */
+    nm__list lists[NM__SIZE_CLASSES * NM__RANKS]; /* of each size class its ranks: nm__list_at */
+
     unsigned char *base;
     const nm__policy_owner *owner;
     void *context;
     nm__ghosts ghosts;
-    size_t bytes[NM__SEGMENTS]; /* of each segment, its held nodes included */
     size_t room;
     size_t protected_limit;
-    uint32_t count;  /* of nodes */
-    uint32_t victim; /* given out last; as it leaves it becomes a ghost */
-    uint8_t policy;  /* nm_cache_policy */
-    bool full;       /* of S3FIFO: there were victims */
-    bool by_size;    /* lists for each size class */
-    uint8_t swept;   /* where the next look for nodes that are out of time begins */
-    uint64_t clock;  /* of ADAPTIVE: sixteenths of a turnover of all nodes, in units of 2^-32 */
-    bool clock_set;  /* by nm__policy_set_clock, so that adding does not advance it */
+    uint8_t policy; /* nm_cache_policy */
+    bool full;      /* of S3FIFO: there were victims */
+    bool by_size;   /* lists for each size class */
+    uint8_t swept;  /* where the next look for nodes that are out of time begins */
+    bool clock_set; /* by nm__policy_set_clock, so that adding does not advance it */
     nm__setting setting;
-    nm__list held;                                /* nodes that are out of the victims' way */
-    uint32_t filled[NM__RANKS];                   /* a bit for each size class whose list is not empty */
-    nm__list lists[NM__RANKS * NM__SIZE_CLASSES]; /* number: rank * NM__SIZE_CLASSES + size class */
+    nm__list held;              /* nodes that are out of the victims' way */
+    uint32_t filled[NM__RANKS]; /* a bit for each size class whose list is not empty */
     /* The times of the ends of each list: choosing looks at no node. */
     uint8_t head_time[NM__RANKS * NM__SIZE_CLASSES], tail_time[NM__RANKS * NM__SIZE_CLASSES];
 } nm__policy;
@@ -123,6 +127,14 @@ void nm__policy_set_tables(nm__policy *p, void *tables, size_t bytes);
 /* A use of a linked node, not of a held one. Some may be lost and all may come late. O(1). */
 void nm__policy_hit(nm__policy *p, uint32_t number, uint64_t hash);
 
+/* Which hits change nothing that matters, so that they need not be told: those of nodes in whose state the bits that are set in
+ * the upper half of this are as in the lower half. In SLRU and LRU a node that came to the front lately, with less than a 16th
+ * of its segment before it; in S3FIFO and ADAPTIVE one whose uses are counted no further. Changes as time goes on. */
+static inline uint32_t nm__policy_settled(const nm__policy *p);
+static inline bool nm__hit_is_settled(uint32_t settled, uint32_t state) {
+    return ((state ^ settled) & settled >> 16) == 0;
+}
+
 /* A new node; its weight is known, the low 16 bits of its state are 0. O(1). */
 void nm__policy_add(nm__policy *p, uint32_t number, uint64_t hash);
 
@@ -136,7 +148,7 @@ uint32_t nm__policy_victim(nm__policy *p, size_t incoming_bytes);
 
 /* What it will be most likely, for who wants to fetch it meanwhile; 0: not known. */
 static inline uint32_t nm__policy_next_guess(const nm__policy *p) {
-    return p->policy != NM_CACHE_ADAPTIVE ? p->lists[(size_t)NM__PROBATION * NM__SIZE_CLASSES].tail : 0;
+    return p->policy != NM_CACHE_ADAPTIVE ? p->lists[NM__PROBATION].tail : 0;
 }
 
 /* Takes a linked node out of the victims' way; it counts in its segment as before. Back again: most recent in its segment. O(1). */
@@ -157,5 +169,27 @@ void nm__policy_clear_to(nm__policy *p, nm__list *out);
 
 /* Bytes of the nodes in a segment, held ones included. Of ADAPTIVE rank 0 is probation, the others are protected. O(1). */
 static inline size_t nm__policy_bytes(const nm__policy *p, nm__segment segment) { return p->bytes[segment]; }
+
+/* ---- inline ------------------------------------------------------------------------------------------------------ */
+
+/* The policy's bits in a node's state. */
+#define NM__RANK_BITS  0x0003u
+#define NM__HELD_BIT   0x0004u
+#define NM__USES_SHIFT 3
+#define NM__USES_MAX   NM__GHOST_USES_MAX
+#define NM__USES_BITS  (NM__USES_MAX << NM__USES_SHIFT)
+#define NM__TIME_SHIFT 8
+#define NM__TIME_BITS  0xff00u
+/* Of S3FIFO: more hits earn nothing. */
+#define NM__MAIN_USES 3u
+
+static inline uint32_t nm__policy_settled(const nm__policy *p) {
+    uint32_t now = (uint32_t)(uint8_t)(p->clock >> 32) << NM__TIME_SHIFT;
+    uint32_t bits = NM__TIME_BITS | NM__RANK_BITS, rank = p->protected_limit != 0 ? NM__PROTECTED : NM__PROBATION;
+    if (p->policy == NM_CACHE_S3FIFO) return NM__USES_BITS << 16 | NM__MAIN_USES << NM__USES_SHIFT;
+    if (p->policy == NM_CACHE_ADAPTIVE)
+        return (NM__TIME_BITS | NM__USES_BITS) << 16 | now | NM__USES_MAX << NM__USES_SHIFT;
+    return bits << 16 | now | rank;
+}
 
 #endif

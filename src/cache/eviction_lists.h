@@ -5,14 +5,6 @@
 
 #include "cache/eviction.h"
 
-#define NM__RANK_BITS  0x0003u
-#define NM__HELD_BIT   0x0004u
-#define NM__USES_SHIFT 3
-#define NM__USES_MAX   NM__GHOST_USES_MAX
-#define NM__USES_BITS  (NM__USES_MAX << NM__USES_SHIFT)
-#define NM__TIME_SHIFT 8
-#define NM__TIME_BITS  0xff00u
-
 static inline nm__node *nm__policy_node(const nm__policy *p, uint32_t number) {
     return (nm__node *)(void *)(p->base + (size_t)number * NM__UNIT_BYTES);
 }
@@ -37,6 +29,11 @@ static inline nm__segment nm__segment_of(const nm__policy *p, uint32_t state) {
     return rank == 0 ? NM__PROBATION : NM__PROTECTED;
 }
 
+/* Where the list of a rank, or segment, and size class is. Without size classes all of them lie side by side. */
+static inline unsigned nm__list_at(unsigned rank, unsigned class) { return class * NM__RANKS + rank; }
+static inline unsigned nm__rank_of_list(unsigned at) { return at % NM__RANKS; }
+static inline unsigned nm__class_of_list(unsigned at) { return at / NM__RANKS; }
+
 static inline unsigned nm__size_class(const nm__policy *p, size_t weight) {
     if (!p->by_size || weight < 2) return 0;
     unsigned log = 63u - (unsigned)__builtin_clzll(weight);
@@ -44,7 +41,7 @@ static inline unsigned nm__size_class(const nm__policy *p, size_t weight) {
 }
 
 static inline unsigned nm__list_of(const nm__policy *p, uint32_t state, size_t weight) {
-    return (state & NM__RANK_BITS) * NM__SIZE_CLASSES + nm__size_class(p, weight);
+    return nm__list_at(state & NM__RANK_BITS, nm__size_class(p, weight));
 }
 
 static inline uint8_t nm__now(const nm__policy *p) { return (uint8_t)(p->clock >> 32); }
@@ -56,9 +53,7 @@ void nm__delist(nm__policy *p, uint32_t number, size_t weight);
 /* To the head of the list that a new state names; the bytes follow. */
 void nm__reenlist(nm__policy *p, uint32_t number, uint32_t state, size_t weight);
 
-static inline uint32_t nm__tail(const nm__policy *p, unsigned segment) {
-    return p->lists[(size_t)segment * NM__SIZE_CLASSES].tail;
-}
+static inline uint32_t nm__tail(const nm__policy *p, unsigned segment) { return p->lists[segment].tail; }
 
 void nm__s3fifo_add(nm__policy *p, uint32_t number, uint64_t hash);
 uint32_t nm__s3fifo_victim(nm__policy *p, size_t incoming);

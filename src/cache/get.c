@@ -30,17 +30,12 @@ static void mark_use(nm__entry_more *more, nm_entry *out) {
     if (out->stale) out->won = (nm_atomic_or(&more->bits, NM__MORE_WON, NM_RELAXED) & NM__MORE_WON) == 0;
 }
 
-static inline bool describe(const nm__entry *e, nm_entry *out) {
-    uint32_t state = nm__node_state(&e->node);
+/* Of an object, or of an entry that has more. */
+static bool describe_rare(const nm__entry *e, uint32_t state, nm_entry *out) {
     out->value = nm__entry_value(e);
     out->value_len = nm__entry_value_len(e);
     out->key = (unsigned char *)out->value + out->value_len + nm__entry_gap(e);
     out->key_len = nm__entry_key_len(e);
-    out->cas = nm_atomic_load(&e->version, NM_RELAXED);
-    out->expires_ms = out->last_access_ms = NM_TTL_NEVER;
-    out->flags = 0;
-    out->fetched = out->stale = out->won = out->negative = false;
-    if (NM_LIKELY((state & (NM__ENTRY_OBJECT | NM__ENTRY_MORE)) == 0)) return true;
     if (state & NM__ENTRY_OBJECT) {
         const nm__object *object = out->value;
         out->value_len = (size_t)object->bytes;
@@ -49,8 +44,26 @@ static inline bool describe(const nm__entry *e, nm_entry *out) {
     return !(state & NM__ENTRY_MORE) || describe_more(nm__entry_more_in(e, state), out);
 }
 
+/* `state` is that of its node. */
+static inline bool describe(const nm__entry *e, uint32_t state, nm_entry *out) {
+    out->cas = nm_atomic_load(&e->version, NM_RELAXED);
+    out->expires_ms = out->last_access_ms = NM_TTL_NEVER;
+    out->flags = 0;
+    out->fetched = out->stale = out->won = out->negative = false;
+    if (NM_UNLIKELY(state & (NM__ENTRY_OBJECT | NM__ENTRY_MORE))) return describe_rare(e, state, out);
+    /* As in entry.h, with each word of the header loaded once. */
+    size_t wide = state & NM__ENTRY_WIDE ? 8 : 0;
+    unsigned char *value = (unsigned char *)(uintptr_t)(e + 1) + (wide & (uintptr_t)(e + 1));
+    out->key_len = state >> NM__KEY_LEN_SHIFT;
+    out->value = value;
+    out->value_len = nm__entry_bytes(e) - sizeof *e - wide - out->key_len - (state >> NM__SLACK_SHIFT & 7);
+    out->key = value + out->value_len;
+    return true;
+}
+
 void nm__entry_describe(const nm__shard *shard, uint32_t offset, nm_entry *out) {
-    (void)describe(nm__entry_at(shard, offset), out);
+    const nm__entry *e = nm__entry_at(shard, offset);
+    (void)describe(e, nm__node_state(&e->node), out);
 }
 
 static void set_empty(nm_entry *out, bool negative) {
@@ -64,7 +77,7 @@ bool nm__pin_locked(nm__shard *shard, nm__reader *reader, nm__slot *slot, nm__pl
                     nm_entry *out) {
     const nm__entry *e = nm__entry_at(shard, place.offset);
     if (!nm__index_pin_locked(&shard->index, place)) return false;
-    (void)describe(e, out);
+    (void)describe(e, nm__node_state(&e->node), out);
     nm__slot_issue(shard, slot, place, NM__SLOT_PIN, site, out);
     nm__counts_pin(shard->cache, reader, 1, (int64_t)nm__entry_weight(e));
     return true;
@@ -120,6 +133,11 @@ bool nm__get_locked(nm_cache *cache, uint64_t hash, const void *key, size_t key_
 
 /* ---- without ---- */
 
+/* relaxed: a hint, see nm__policy_settled; the state's bits may change meanwhile */
+static inline bool is_settled(const nm__shard *shard, uint32_t state) {
+    return nm__hit_is_settled(nm_atomic_load(&shard->settled, NM_RELAXED), state);
+}
+
 static inline void note_hit(nm__reader *reader, nm__shard *shard, nm__place_of place, uint64_t hash) {
     nm__notes *notes = &reader->of_shard[nm__shard_number(shard)];
     if (NM_UNLIKELY(notes->count == NM__READER_NOTES)) {
@@ -129,7 +147,8 @@ static inline void note_hit(nm__reader *reader, nm__shard *shard, nm__place_of p
     notes->notes[notes->count++] = (nm__note){hash, place};
 }
 
-static inline bool get(nm_cache *cache, const void *key, size_t key_len, nm_entry *out, const char *site) {
+static inline __attribute__((__always_inline__)) bool get(nm_cache *cache, const void *key, size_t key_len,
+                                                          nm_entry *out, const char *site) {
     uint64_t hash = nm__cache_hash(cache, key, key_len);
     nm__shard *shard = nm__shard_of(cache, hash);
     nm__reader *reader = nm__reader_quick(cache->id);
@@ -148,8 +167,9 @@ static inline bool get(nm_cache *cache, const void *key, size_t key_len, nm_entr
         return nm__get_locked(cache, hash, key, key_len, out, site);
     }
     const nm__entry *e = nm__entry_at(shard, place.offset);
-    bool more = (nm__node_state(&e->node) & NM__ENTRY_MORE) != 0;
-    if (NM_UNLIKELY(nm__entry_dead(shard, e) || !describe(e, out) || (more && out->negative))) {
+    uint32_t state = nm__node_state(&e->node);
+    bool more = (state & NM__ENTRY_MORE) != 0;
+    if (NM_UNLIKELY(nm__entry_dead(shard, e) || !describe(e, state, out) || (more && out->negative))) {
         /* Rare: it has to leave, or is none. */
         nm__entry_unpin(shard, place);
         return nm__get_locked(cache, hash, key, key_len, out, site);
@@ -158,7 +178,7 @@ static inline bool get(nm_cache *cache, const void *key, size_t key_len, nm_entr
     nm__slot_issue(shard, reader->slots[--reader->slot_count], place, NM__SLOT_PIN, site, out);
     nm__count_pin(&reader->counts, 1, (int64_t)nm__entry_weight(e));
     nm_atomic_store(&reader->counts.hits, reader->counts.hits + 1, NM_RELAXED); /* relaxed: a figure */
-    note_hit(reader, shard, place, hash);
+    if (!is_settled(shard, state)) note_hit(reader, shard, place, hash);
     if (nm__is_sampled(cache, hash)) nm__sampler_hit(cache, hash, nm__entry_weight(e));
     return true;
 }

@@ -5,8 +5,6 @@
  * full one; so what was loaded of a word stays true, its pins apart, and all loads here are relaxed. */
 #include "cache/index.h"
 
-/* Words that a bucket keeps free for entries that have nowhere else to go, before a new one goes to its second. */
-#define KEPT_FREE 1u
 /* Of the stash, for the entries of a bucket that is moved: so moving never fails. */
 #define STASH_KEPT NM__BUCKET_WORDS
 /* Percent of the words that may be in use before the table grows; below which it shrinks, and what is aimed at then. */
@@ -38,6 +36,7 @@ static uint64_t hash_at(const nm__index *index, uint32_t position) {
 
 static void stash_took(nm__index *index, uint32_t position) {
     index->stash_count++;
+    index->rest_below = 0;
     /* release: behind the word itself. Who saw the old value can have missed it only while it was on its way, or not
      * there. */
     if (position >= nm_atomic_load(&index->stash_end, NM_RELAXED))
@@ -99,16 +98,11 @@ static void carry_back(nm__index *index, uint32_t from, uint32_t to, uint64_t ha
 
 /* A free word of the bucket at that line. */
 static uint32_t free_in(const nm__index *index, uint32_t line) {
-    for (uint32_t at = line; at < line + NM__BUCKET_WORDS; at++)
-        if (load(index, at) == 0) return at;
-    return NOWHERE;
+    unsigned empty = nm__bucket_naming(&index->words[line], 0);
+    return empty != 0 ? line + (unsigned)__builtin_ctz(empty) : NOWHERE;
 }
 
-static unsigned count_free(const nm__index *index, uint32_t line) {
-    unsigned count = 0;
-    for (uint32_t at = line; at < line + NM__BUCKET_WORDS; at++) count += load(index, at) == 0;
-    return count;
-}
+static bool has_several(unsigned set) { return (set & (set - 1)) != 0; }
 
 /* The lowest, so that readers look at few. */
 static uint32_t free_in_stash(const nm__index *index, uint32_t kept) {
@@ -215,18 +209,25 @@ static lookup look_for(const nm__index *index, uint64_t hash) {
         {first + NM__BUCKET_WORDS, second + NM__BUCKET_WORDS, nm_atomic_load(&index->stash_end, NM_RELAXED)}};
 }
 
+static bool find_in(const nm__index *index, uint32_t line, uint64_t tag, const void *key, size_t key_len,
+                    nm__place_of *out) {
+    for (unsigned match = nm__bucket_match(&index->words[line], tag); match != 0; match &= match - 1) {
+        uint32_t at = line + (unsigned)__builtin_ctz(match);
+        uint64_t word = load(index, at);
+        if (!has_key(index, word, tag, key, key_len)) continue;
+        *out = (nm__place_of){at, (uint32_t)word};
+        return true;
+    }
+    return false;
+}
+
 bool nm__index_find(const nm__index *index, uint64_t hash, const void *key, size_t key_len, nm__place_of *out) {
-    lookup look = look_for(index, hash);
     uint64_t tag = hash << NM__WORD_TAG_SHIFT;
-    for (unsigned i = 0; i < 3; i++)
-        for (uint32_t line = look.line[i]; line < look.end[i]; line += NM__BUCKET_WORDS)
-            for (unsigned match = nm__bucket_match(&index->words[line], tag); match != 0; match &= match - 1) {
-                uint32_t at = line + (unsigned)__builtin_ctz(match);
-                uint64_t word = load(index, at);
-                if (!has_key(index, word, tag, key, key_len)) continue;
-                *out = (nm__place_of){at, (uint32_t)word};
-                return true;
-            }
+    if (find_in(index, nm__index_line(index, nm__hash_first(hash)), tag, key, key_len, out)) return true;
+    if (find_in(index, nm__index_line(index, nm__hash_second(hash)), tag, key, key_len, out)) return true;
+    uint32_t end = nm_atomic_load(&index->stash_end, NM_RELAXED);
+    for (uint32_t line = 0; line < end; line += NM__BUCKET_WORDS)
+        if (find_in(index, line, tag, key, key_len, out)) return true;
     *out = (nm__place_of){0};
     return false;
 }
@@ -236,14 +237,19 @@ void nm__index_prefetch(const nm__index *index, uint64_t hash) {
     __builtin_prefetch(&index->words[nm__index_line(index, nm__hash_second(hash))], 1);
 }
 
+static bool locate_in(const nm__index *index, uint32_t line, uint32_t offset, nm__place_of *out) {
+    unsigned set = nm__bucket_naming(&index->words[line], offset);
+    if (set == 0) return false;
+    *out = (nm__place_of){line + (unsigned)__builtin_ctz(set), offset};
+    return true;
+}
+
 bool nm__index_locate(const nm__index *index, uint64_t hash, uint32_t offset, nm__place_of *out) {
-    lookup look = look_for(index, hash);
-    for (unsigned i = 0; i < 3; i++)
-        for (uint32_t at = look.line[i]; at < look.end[i]; at++) {
-            if ((uint32_t)load(index, at) != offset) continue;
-            *out = (nm__place_of){at, offset};
-            return true;
-        }
+    if (locate_in(index, nm__index_line(index, nm__hash_first(hash)), offset, out)) return true;
+    if (locate_in(index, nm__index_line(index, nm__hash_second(hash)), offset, out)) return true;
+    uint32_t end = nm_atomic_load(&index->stash_end, NM_RELAXED);
+    for (uint32_t line = 0; line < end; line += NM__BUCKET_WORDS)
+        if (locate_in(index, line, offset, out)) return true;
     *out = (nm__place_of){0};
     return false;
 }
@@ -253,14 +259,15 @@ bool nm__index_names(const nm__index *index, nm__place_of place, uint64_t hash) 
     return (uint32_t)word == place.offset && (word ^ hash << NM__WORD_TAG_SHIFT) >> NM__WORD_TAG_SHIFT == 0;
 }
 
+/* A bucket keeps one word free for entries that have nowhere else to go, before a new one goes to its second. */
 static uint32_t room_for(nm__index *index, uint64_t hash) {
     uint32_t first = nm__index_line(index, nm__hash_first(hash));
+    unsigned empty = nm__bucket_naming(&index->words[first], 0);
+    if (NM_LIKELY(has_several(empty))) return first + (unsigned)__builtin_ctz(empty);
     uint32_t second = nm__index_line(index, nm__hash_second(hash));
-    unsigned free_first = count_free(index, first);
-    if (NM_LIKELY(free_first > KEPT_FREE)) return free_in(index, first);
-    unsigned free_second = count_free(index, second);
-    if (free_first != 0 && free_first >= free_second) return free_in(index, first);
-    if (free_second != 0) return free_in(index, second);
+    unsigned empty_second = nm__bucket_naming(&index->words[second], 0);
+    if (empty != 0 && !has_several(empty_second)) return first + (unsigned)__builtin_ctz(empty);
+    if (empty_second != 0) return second + (unsigned)__builtin_ctz(empty_second);
 
     push_move push = find_push_of(index, first, second);
     if (push.from == NOWHERE) return free_in_stash(index, STASH_KEPT);
@@ -303,15 +310,34 @@ uint32_t nm__index_replace(nm__index *index, nm__place_of place, uint32_t offset
     return pins_of(nm_atomic_exchange(&index->words[place.position], word, NM_ACQ_REL));
 }
 
+/* The word is out. */
+static void removed(nm__index *index, uint64_t word) {
+    index->entry_count--;
+    if (NM_LIKELY(!(word & NM__WORD_BACK))) return;
+    /* In what a walk was shown, others are in another place now. */
+    open_sequence(index);
+    close_sequence(index);
+}
+
 uint32_t nm__index_remove(nm__index *index, nm__place_of place) {
     uint64_t word = take(index, place.position);
-    index->entry_count--;
-    if (NM_UNLIKELY(word & NM__WORD_BACK)) {
-        /* In what a walk was shown, others are in another place now. */
-        open_sequence(index);
-        close_sequence(index);
-    }
+    removed(index, word);
     return pins_of(word);
+}
+
+bool nm__index_remove_unpinned(nm__index *index, nm__place_of place) {
+    uint64_t word = load(index, place.position);
+    do {
+        if (word & NM__WORD_PINS) return false;
+        if (NM__FAULT(index_evict_by_store)) {
+            nm_atomic_store(&index->words[place.position], (uint64_t)0, NM_RELEASE);
+            break;
+        }
+        /* As take, and as seize: a failure is somebody's pin. */
+    } while (!nm_atomic_cas_weak(&index->words[place.position], &word, (uint64_t)0, NM_ACQ_REL, NM_RELAXED));
+    if (in_stash(place.position)) stash_gave(index);
+    removed(index, word);
+    return true;
 }
 
 bool nm__index_seize(nm__index *index, nm__place_of place) {
@@ -519,9 +545,20 @@ static void give_pages(nm__index *index) {
     if (index->pages->decommit(index->pages->context, from, bytes)) index->page_count = pages;
 }
 
+/* Nothing is to be done until it has so many entries more or less, or a word of the stash. */
+static void rest(nm__index *index) {
+    uint64_t words = (uint64_t)count_of(index) * NM__BUCKET_WORDS;
+    if (index->stash_count != 0 || index->refused) return;
+    index->rest_below = (uint32_t)(words * FULL_PERCENT / 100);
+    index->rest_from = pages_of(count_of(index)) == 1 ? 0 : (uint32_t)(words * EMPTY_PERCENT / 100) + 1;
+}
+
 static nm_status start(nm__index *index) {
     uint32_t pages = pages_wanted(index);
-    if (NM_LIKELY(pages == pages_of(count_of(index)))) return NM_OK;
+    if (NM_LIKELY(pages == pages_of(count_of(index)))) {
+        rest(index);
+        return NM_OK;
+    }
     size_t bytes = nm__index_wants(index);
     if (bytes != 0) {
         void *from = (unsigned char *)index->words + nm__index_bytes(index);
@@ -555,7 +592,8 @@ static void go_on(nm__index *index) {
     close_sequence(index);
 }
 
-nm_status nm__index_step(nm__index *index) {
+nm_status nm__index_step_on(nm__index *index) {
+    index->rest_below = 0;
     if (!is_moving(index)) {
         nm_status status = start(index);
         if (status != NM_OK) return status;

@@ -31,20 +31,18 @@
 #include <string.h>
 
 #include "base/fault.h"
+#include "cache/bucket.h"
 #include "cache/heap.h"
 
-#define NM__WORD_PIN       ((uint64_t)1 << 32)
-#define NM__WORD_PINS      ((uint64_t)0xffff << 32)
-#define NM__WORD_HELD      ((uint64_t)1 << 48) /* pinned, and the last unpin tells the shard */
-#define NM__WORD_BUSY      ((uint64_t)1 << 49) /* unpinned, and its bytes are being changed or moved */
-#define NM__WORD_BACK      ((uint64_t)1 << 50) /* went to an earlier place in the order of walks once */
-#define NM__WORD_TAG_SHIFT 52
-#define NM__BUCKET_WORDS   8u
-#define NM__PAGE_BUCKETS   ((uint32_t)64)
-#define NM__STASH_WORDS    64u
-#define NM__INDEX_BACK     64u
-#define NM__WALK_WORDS     (NM__STASH_WORDS + 64u)
-#define NM__BUCKET_BYTES   (NM__BUCKET_WORDS * sizeof(uint64_t))
+#define NM__WORD_PIN     ((uint64_t)1 << 32)
+#define NM__WORD_PINS    ((uint64_t)0xffff << 32)
+#define NM__WORD_HELD    ((uint64_t)1 << 48) /* pinned, and the last unpin tells the shard */
+#define NM__WORD_BUSY    ((uint64_t)1 << 49) /* unpinned, and its bytes are being changed or moved */
+#define NM__WORD_BACK    ((uint64_t)1 << 50) /* went to an earlier place in the order of walks once */
+#define NM__PAGE_BUCKETS ((uint32_t)64)
+#define NM__STASH_WORDS  64u
+#define NM__INDEX_BACK   64u
+#define NM__WALK_WORDS   (NM__STASH_WORDS + 64u)
 
 typedef struct nm__index {
     /* What readers look at, in a line that changes only with the table. */
@@ -57,6 +55,7 @@ typedef struct nm__index {
     unsigned char *chunks;       /* the heap's base */
 
     uint32_t entry_count __attribute__((__aligned__(64)));
+    uint32_t rest_from, rest_below; /* with so many entries a step has nothing to do */
     uint32_t stash_count;
     uint32_t stash_try;  /* words of the stash below this may find room in their buckets now */
     uint32_t back_count; /* words that went to an earlier place in the order of walks, ever */
@@ -106,6 +105,8 @@ unsigned nm__index_crowd(const nm__index *index, uint64_t hash, uint32_t out[2 *
 uint32_t nm__index_replace(nm__index *index, nm__place_of place, uint32_t offset);
 /* Takes the word out; the pins that the chunk had. */
 uint32_t nm__index_remove(nm__index *index, nm__place_of place);
+/* Takes the word out of an entry that nobody pins; false: it is pinned, and nothing changed. */
+bool nm__index_remove_unpinned(nm__index *index, nm__place_of place);
 /* Marks the word busy, so that nobody pins it; false: it is pinned. Then either settle or remove, before any add or
  * step. */
 bool nm__index_seize(nm__index *index, nm__place_of place);
@@ -127,7 +128,7 @@ nm_status nm__index_open(nm__index *index, void *base, size_t reserved, const nm
  * buckets a call; a growth ends before the next is needed if each put calls it once. Pages are committed when a
  * growth starts, all or none, and given back when a shrinking ends. Status of refused pages; the table stays as it
  * is then. */
-nm_status nm__index_step(nm__index *index);
+static inline nm_status nm__index_step(nm__index *index);
 /* Bytes of pages that the next growth would commit now; 0: none is needed, or possible. */
 size_t nm__index_wants(const nm__index *index);
 static inline size_t nm__index_bytes(const nm__index *index);
@@ -155,6 +156,13 @@ static inline size_t nm__index_bytes(const nm__index *index) {
     return (size_t)index->page_count * NM__PAGE_BUCKETS * NM__BUCKET_BYTES;
 }
 
+nm_status nm__index_step_on(nm__index *index);
+
+static inline nm_status nm__index_step(nm__index *index) {
+    if (NM_LIKELY(index->entry_count >= index->rest_from && index->entry_count < index->rest_below)) return NM_OK;
+    return nm__index_step_on(index);
+}
+
 static inline nm__entry *nm__index_chunk(const nm__index *index, uint32_t offset) {
     return (nm__entry *)(void *)(index->chunks + ((size_t)offset * NM__UNIT_BYTES - 4));
 }
@@ -162,7 +170,7 @@ static inline nm__entry *nm__index_chunk(const nm__index *index, uint32_t offset
 /* The position of the first word of the bucket of that point. acquire, all three: pair with the releases in index.c,
  * whose sequence was odd before. Who sees a size from a change of the table sees the odd sequence afterwards; and
  * the pages of that size are there. */
-static inline uint32_t nm__index_line(const nm__index *index, uint32_t point) {
+static inline __attribute__((__always_inline__)) uint32_t nm__index_line(const nm__index *index, uint32_t point) {
     uint32_t count = nm_atomic_load(&index->count, NM_ACQUIRE);
     uint32_t next = nm_atomic_load(&index->next_count, NM_ACQUIRE);
     uint32_t bucket = nm__point_bucket(point, count);
@@ -209,16 +217,6 @@ static inline bool nm__entry_has_key(const nm__entry *e, const void *key, size_t
     size_t room = state & NM__ENTRY_WIDE ? 8 - ((uintptr_t)(e + 1) & 8) : 0;
     size_t end = nm__entry_bytes(e) - (state >> NM__SLACK_SHIFT & 7) - room;
     return nm__key_equal((const unsigned char *)e + end - key_len, key, key_len);
-}
-
-/* Bit k: word k has that tag, or is empty and the tag is 0. No branch: which of them fits cannot be foreseen.
- * acquire: pairs with the release of who took a word away to move it. A miss that was seen there is followed by the
- * look at the sequence, which is then seen to be odd, or past that. */
-static inline unsigned nm__bucket_match(const NM_ATOMIC(uint64_t) * line, uint64_t tag) {
-#define NM__MATCH(k) ((unsigned)((nm_atomic_load(&line[k], NM_ACQUIRE) ^ tag) >> NM__WORD_TAG_SHIFT == 0) << (k))
-    return NM__MATCH(0) | NM__MATCH(1) | NM__MATCH(2) | NM__MATCH(3) | NM__MATCH(4) | NM__MATCH(5) | NM__MATCH(6) |
-           NM__MATCH(7);
-#undef NM__MATCH
 }
 
 static inline bool nm__index_unpin(nm__index *index, nm__place_of place) {

@@ -54,18 +54,18 @@ static bool can_evict(nm__shard *shard, uint32_t units) {
     uint32_t movable = shard->heap.end - NM__HEAP_FIRST - shard->fixed_units, lo, hi;
     if (units > movable) return false;
     size_t fixed = shard->fixed_count + nm__heap_fences(&shard->heap);
-    bool plenty = units <= movable / (fixed + 1);
+    bool plenty = units * (fixed + 1) <= movable;
     /* Of small ones the victims themselves tell: one that is pinned is passed over. */
     if (NM_LIKELY(plenty && units <= NM__SMALL_UNITS && shard->entry_count > shard->fixed_count)) return true;
     nm__counts out;
     nm__counts_sum(shard->cache, &out);
     size_t pins = (size_t)out.pins, pinned = (size_t)out.pinned_bytes / NM__UNIT_BYTES;
-    if (plenty && pinned < movable && units <= (movable - pinned) / (fixed + pins + 1)) return true;
+    if (plenty && pinned < movable && units * (fixed + pins + 1) <= movable - pinned) return true;
     if (pins != 0) nm__pins_discover(shard);
     movable = shard->heap.end - NM__HEAP_FIRST - shard->fixed_units;
     if (units > movable) return false;
     fixed = shard->fixed_count + nm__heap_fences(&shard->heap);
-    return units <= movable / (fixed + 1) || nm__window_scan(shard, units, &lo, &hi);
+    return units * (fixed + 1) <= movable || nm__window_scan(shard, units, &lo, &hi);
 }
 
 static nm_status grow(nm__hunt *hunt, bool can) {
@@ -84,6 +84,9 @@ static nm_status grow(nm__hunt *hunt, bool can) {
     nm_status status = nm__heap_grow(&shard->heap, need, want);
     if (status == NM_OK) {
         shard->shy_next = 0;
+        /* Its first page was used before the rest came, so the first huge page does not come by itself. */
+        if (shard->cache->huge_pages && have < NM__HUGE_BYTES && nm__heap_bytes(&shard->heap) >= NM__HUGE_BYTES)
+            (void)nm__os_get()->make_huge_pages(shard->heap_range, NM__HUGE_BYTES);
         if (shard->grown_out) nm__shard_share(shard);
         return NM_OK;
     }
@@ -102,8 +105,8 @@ static nm_status grow(nm__hunt *hunt, bool can) {
 static bool poor(const nm__shard *shard) {
     const nm_cache *cache = shard->cache;
     size_t limit = nm_atomic_load(&cache->limit_bytes, NM_RELAXED); /* relaxed: a goal, not a bound */
-    size_t fair = limit > cache->least_bytes ? (limit - cache->least_bytes) / cache->shard_count : 0;
-    return cache->shard_count > 1 && nm__heap_bytes(&shard->heap) < fair / 2;
+    size_t shared = limit > cache->least_bytes ? limit - cache->least_bytes : 0;
+    return cache->shard_count > 1 && nm__heap_bytes(&shard->heap) < shared >> (64 - cache->shard_shift) >> 1;
 }
 
 /* Free room in the heaps of others comes before entries of one's own. */
@@ -135,6 +138,31 @@ static uint32_t empty_window(nm__hunt *hunt, uint32_t lo, uint32_t hi) {
     return nm__window_claim(hunt->shard, lo, hi, NM_EVICT_SPACE, hunt->doomed) ? use_claim(hunt) : 0;
 }
 
+/* The next victim goes; *at: a chunk, if there is one now. False: there was no victim. One whose chunk has just that size leaves it
+ * to the new entry, without a look at its neighbours. */
+static bool evict_next(nm__hunt *hunt, uint32_t *at) {
+    nm__shard *shard = hunt->shard;
+    size_t incoming = (size_t)hunt->units * NM__UNIT_BYTES;
+    uint32_t units;
+    *at = 0;
+    if (NM_LIKELY(shard->dead.tail == 0 && shard->cache->on_evict == NULL)) {
+        uint32_t victim = nm__evict_detach(shard, incoming, NM_EVICT_SPACE);
+        if (victim == 0) return false;
+        units = nm__heap_size(&shard->heap, victim);
+        if (units == hunt->units) {
+            nm__object_uncharge(shard, nm__entry_object_bytes(nm__entry_at(shard, victim)));
+            *at = victim;
+            return true;
+        }
+        nm__entry_retire(shard, victim, hunt->doomed);
+    } else if ((units = nm__evict_one(shard, incoming, NM_EVICT_SPACE, hunt->doomed)) == 0) {
+        return false;
+    }
+    hunt->evicted += units;
+    if (hunt->doomed->head == 0) *at = nm__heap_take(&shard->heap, hunt->units);
+    return true;
+}
+
 /* Evicts from the tail until the units fit or as many are free as are wanted, then compacts; at last empties a window. 0: turn
  * again. */
 static uint32_t evict(nm__hunt *hunt) {
@@ -144,17 +172,14 @@ static uint32_t evict(nm__hunt *hunt) {
     /* Room in pieces that nobody can use is none: else what was used once would keep it for ever, and new entries only each other's. */
     if (heap->free_units > heap->end / NM__PIECES) nm__policy_set_room(&shard->policy, shard->used_bytes);
     /* Much is free, in pieces that are too small: compacting costs no entry. */
-    uint32_t loose = heap->end / (units <= NM__SMALL_UNITS ? NM__LOOSE_SMALL : NM__LOOSE_LARGE);
-    uint32_t seed = nm__heap_largest(heap);
-    if (hunt->evicted == 0 && heap->free_units > loose && heap->free_units / 2 >= units && seed != 0 &&
-        nm__window_compact(shard, seed, units))
+    uint32_t loose = heap->end / (units <= NM__SMALL_UNITS ? NM__LOOSE_SMALL : NM__LOOSE_LARGE), seed;
+    if (hunt->evicted == 0 && heap->free_units > loose && heap->free_units / 2 >= units &&
+        (seed = nm__heap_largest(heap)) != 0 && nm__window_compact(shard, seed, units))
         return nm__heap_take(heap, units);
     uint32_t enough = units <= NM__SMALL_UNITS ? units * NM__SMALL_EXTRA : units;
     while (hunt->evicted < enough) {
-        uint32_t freed = nm__evict_one(shard, (size_t)units * NM__UNIT_BYTES, NM_EVICT_SPACE, hunt->doomed);
-        if (freed == 0) break;
-        hunt->evicted += freed;
-        if (hunt->doomed->head == 0 && (at = nm__heap_take(heap, units)) != 0) return at;
+        if (!evict_next(hunt, &at)) break;
+        if (at != 0) return at;
     }
     if (hunt->doomed->head != 0) {
         nm__doomed_finish(shard, hunt->doomed);
@@ -164,8 +189,7 @@ static uint32_t evict(nm__hunt *hunt) {
         if (nm__window_compact(shard, hunt->doomed->seed, units)) return nm__heap_take(heap, units);
         hunt->doomed->seed = i < NM__PLACE_SEEDS && heap->free_units > units ? nm__heap_largest(heap) : 0;
         if (units > NM__SMALL_UNITS || i >= NM__PLACE_SEEDS || shard->cache->on_evict != NULL) continue;
-        hunt->evicted += nm__evict_one(shard, (size_t)units * NM__UNIT_BYTES, NM_EVICT_SPACE, hunt->doomed);
-        if ((at = nm__heap_take(heap, units)) != 0) return at;
+        if (evict_next(hunt, &at) && at != 0) return at;
     }
     if (nm__window_compact_any(shard, units)) return nm__heap_take(heap, units);
     return nm__window_scan(shard, units, &lo, &hi) ? empty_window(hunt, lo, hi) : 0;
@@ -204,6 +228,15 @@ static nm_status extend(nm__hunt *hunt, nm_status refusal, uint32_t *at) {
     return got != 0 ? NM_OK : refusal;
 }
 
+/* Of a shard that is full, and was a moment ago when it asked for more: only the first of so many puts asks again. */
+#define NM__STEADY_PUTS 8
+
+static bool is_steady(const nm__hunt *hunt) {
+    const nm__shard *shard = hunt->shard;
+    return shard->steady != 0 && hunt->units <= NM__SMALL_UNITS &&
+           shard->heap.free_units <= shard->heap.end / NM__PIECES;
+}
+
 static nm_status find_chunk(nm__hunt *hunt, uint32_t *at) {
     nm__shard *shard = hunt->shard;
     nm_cache *cache = shard->cache;
@@ -211,6 +244,11 @@ static nm_status find_chunk(nm__hunt *hunt, uint32_t *at) {
     nm_status refusal = NM_ECAPACITY;
     for (int turn = 0; turn < NM__PLACE_TURNS; turn++) {
         if ((*at = nm__heap_take(&shard->heap, hunt->units)) != 0) return NM_OK;
+        if (NM_LIKELY(turn == 0 && is_steady(hunt))) {
+            shard->steady--;
+            if (evict_next(hunt, at) && *at != 0) return NM_OK;
+            continue;
+        }
         bool can = can_evict(shard, hunt->units);
         nm_status status = grow(hunt, can);
         if (status == NM_OK) continue;
@@ -231,6 +269,7 @@ static nm_status find_chunk(nm__hunt *hunt, uint32_t *at) {
             continue;
         }
         if (can) {
+            shard->steady = NM__STEADY_PUTS - 1;
             *at = evict(hunt);
         } else {
             status = extend(hunt, refusal, at);

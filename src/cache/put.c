@@ -21,6 +21,8 @@ nm_status nm__put_read(const nm_cache *cache, const nm_put_options *options, nm_
 nm_status nm__put_size(const nm_cache *cache, size_t key_len, size_t value_len, bool more, size_t object_bytes,
                        uint32_t *units) {
     *units = nm__entry_units(key_len, value_len, more);
+    /* Any cache has a page for entries. */
+    if (NM_LIKELY(*units < NM__PAGE_UNITS - 1 && *units != 0 && object_bytes == 0)) return NM_OK;
     size_t limit = nm_atomic_load(&cache->limit_bytes, NM_RELAXED); /* relaxed: the account decides in the end */
     size_t room = nm__round_down(limit - nm__min(limit, cache->least_bytes), NM__PAGE_BYTES);
     if (*units == 0 || object_bytes > room) return NM_ETOOLARGE;
@@ -134,7 +136,6 @@ nm_status nm__put_publish(nm__shard *shard, const nm__put *put, uint32_t offset,
 }
 
 nm__reader *nm__put_begin(nm__shard *shard, nm__doomed *doomed) {
-    nm__evict_prepare(shard);
     if (shard->cache->policy == NM_CACHE_ADAPTIVE) {
         nm__setting setting;
         if (nm__sampler_setting(shard->cache, &shard->setting, &setting)) nm__policy_set(&shard->policy, &setting);
@@ -162,8 +163,10 @@ static bool overwrite(nm__shard *shard, const nm__put *put, nm__place_of old, ui
     next_version(shard, e, put);
     nm__flight_put_seen(&shard->cache->flight, put->hash, put->key, put->key_len);
     /* Most recent of its rank: a put alone is not a second use. */
-    nm__policy_remove(&shard->policy, old.offset);
-    nm__policy_add_as(&shard->policy, old.offset, state);
+    if (!nm__hit_is_settled(nm__policy_settled(&shard->policy), state)) {
+        nm__policy_remove(&shard->policy, old.offset);
+        nm__policy_add_as(&shard->policy, old.offset, state);
+    }
     nm__index_settle(&shard->index, old, old.offset);
     return true;
 }
@@ -172,6 +175,7 @@ static nm_status put_locked(nm__shard *shard, const nm__put *put, const void *va
                             size_t object_bytes, bool object, nm__doomed *doomed) {
     uint32_t units, at;
     nm__place_of old;
+    nm__evict_prepare(shard);
     (void)nm__put_begin(shard, doomed);
     nm_status status = nm__put_check(shard, put, doomed, &old);
     if (status != NM_OK) return status;

@@ -31,7 +31,7 @@ static int oldest(const nm__policy *p, unsigned from, unsigned to, bool times_si
         for (uint32_t left = p->filled[rank]; left != 0;) {
             unsigned class = 31u - (unsigned)__builtin_clz(left);
             left &= ~(1u << class);
-            unsigned at = rank * NM__SIZE_CLASSES + class;
+            unsigned at = nm__list_at(rank, class);
             float age = (float)(age_of(p, p->tail_time[at]) + 1);
             if (times_size) age *= (float)(1u << class);
             if (age > most) {
@@ -61,24 +61,25 @@ static unsigned rank_for(const nm__policy *p, unsigned uses, bool protect, size_
 
 /* Nodes that nobody used for so long have half their uses left, so that what was popular once does not stay for ever. */
 static void sweep(nm__policy *p) {
-    unsigned at = p->swept;
+    unsigned rank = p->swept / NM__SIZE_CLASSES, class = p->swept % NM__SIZE_CLASSES;
     for (unsigned i = 0; i <= NM__RANKS; i++) {
-        unsigned rank = at / NM__SIZE_CLASSES % NM__RANKS;
-        uint32_t left = p->filled[rank] >> at % NM__SIZE_CLASSES;
+        uint32_t left = p->filled[rank] >> class;
         if (left != 0) {
-            at = rank * NM__SIZE_CLASSES + at % NM__SIZE_CLASSES + (unsigned)__builtin_ctz(left);
+            class += (unsigned)__builtin_ctz(left);
             break;
         }
-        at = (rank + 1) % NM__RANKS * NM__SIZE_CLASSES;
+        rank = (rank + 1) % NM__RANKS;
+        class = 0;
     }
-    p->swept = (uint8_t)((at + 1) % (NM__RANKS * NM__SIZE_CLASSES));
+    p->swept = (uint8_t)((rank * NM__SIZE_CLASSES + class + 1) % (NM__RANKS * NM__SIZE_CLASSES));
+    unsigned at = nm__list_at(rank, class);
     for (int i = 0; i < NM__SWEEP_NODES; i++) {
         uint32_t tail = p->lists[at].tail;
         if (tail == 0 || age_of(p, p->tail_time[at]) < NM__AGE_MAX) return;
         uint32_t state = nm__node_state(nm__policy_node(p, tail));
-        unsigned uses = nm__uses_of(state) / 2, rank = state & NM__RANK_BITS;
+        unsigned uses = nm__uses_of(state) / 2;
         state = nm__with_uses(nm__with_time(state, nm__now(p)), uses != 0 ? uses : 1);
-        if (rank > rank_of(uses)) state = nm__with_rank(state, rank_of(uses));
+        if ((state & NM__RANK_BITS) > rank_of(uses)) state = nm__with_rank(state, rank_of(uses));
         nm__reenlist(p, tail, state, nm__weigh(p, tail));
     }
 }
@@ -117,7 +118,7 @@ static uint32_t least_worth(const nm__policy *p) {
         for (uint32_t left = p->filled[rank]; left != 0;) {
             unsigned class = 31u - (unsigned)__builtin_clz(left);
             left &= ~(1u << class);
-            unsigned at = rank * NM__SIZE_CLASSES + class;
+            unsigned at = nm__list_at(rank, class);
             float byte = 1.0f / (float)(1u << class);
             const float *worth = p->setting.worth[rank];
             float tail = worth[nm__age_bin(age_of(p, p->tail_time[at]))] * byte;

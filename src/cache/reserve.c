@@ -35,6 +35,7 @@ static nm_status reserve(nm_cache *cache, const void *key, size_t key_len, size_
     nm__reader *reader = nm__reader_get(cache);
     nm__doomed doomed = {0};
     nm__shard_lock(shard);
+    nm__evict_prepare(shard);
     (void)nm__put_begin(shard, &doomed);
     nm_status status = reserve_locked(shard, reader, &put, value_len, out, site, &doomed);
     if (status != NM_OK) shard->rejections++;

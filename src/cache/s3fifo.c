@@ -5,7 +5,6 @@
 
 #define NM__SMALL_PERCENT 10
 #define NM__SMALL_USES    2 /* hits in the small queue that earn a place in the main one */
-#define NM__MAIN_USES     3 /* most rounds that hits can earn */
 /* A call looks at so many nodes; who was passed over so often is no better than the next. */
 #define NM__ROUNDS_MAX 64
 

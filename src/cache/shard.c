@@ -19,9 +19,16 @@ static void note_idle(nm__shard *shard) {
     nm_atomic_add(&cache->idle_shards, idle ? 1u : -1u, NM_RELAXED);
 }
 
+static void note_settled(nm__shard *shard) {
+    uint32_t settled = nm__policy_settled(&shard->policy);
+    /* relaxed: a hint */
+    if (settled != nm_atomic_load(&shard->settled, NM_RELAXED)) nm_atomic_store(&shard->settled, settled, NM_RELAXED);
+}
+
 void nm__shard_unlock(nm__shard *shard, nm__doomed *doomed) {
     nm__doomed_finish(shard, doomed);
     note_idle(shard);
+    note_settled(shard);
     bool unsettled = shard->unsettled;
     shard->unsettled = false;
     nm_cache *cache = shard->cache;
@@ -71,24 +78,24 @@ void nm__entry_unhold(nm__shard *shard, uint32_t offset) {
     if (!nm__entry_dead(shard, e)) nm__policy_unhold(&shard->policy, offset);
 }
 
+/* It is pinned: from now on it is known to be. False: it is not pinned any more. */
+static bool known_pinned(nm__shard *shard, nm__place_of place) {
+    if (!nm__index_hold(&shard->index, place)) return false;
+    if (!(nm__node_state(&nm__entry_at(shard, place.offset)->node) & NM__ENTRY_FIXED)) entry_hold(shard, place.offset);
+    return true;
+}
+
 bool nm__entry_seize(nm__shard *shard, uint32_t offset, nm__place_of *place) {
-    nm__entry *e = nm__entry_at(shard, offset);
-    *place = nm__entry_place(shard, offset, nm__entry_hash(shard, e));
+    *place = nm__entry_place(shard, offset, nm__entry_hash(shard, nm__entry_at(shard, offset)));
     /* A pin may go between the two: then it is tried again. */
     while (!nm__index_seize(&shard->index, *place))
-        if (nm__index_hold(&shard->index, *place)) {
-            if (!(nm__node_state(&e->node) & NM__ENTRY_FIXED)) entry_hold(shard, offset);
-            return false;
-        }
+        if (known_pinned(shard, *place)) return false;
     return true;
 }
 
 void nm__pins_discover(nm__shard *shard) {
     nm__place_of place = {0};
-    while (nm__index_next_pinned(&shard->index, &place))
-        if (nm__index_hold(&shard->index, place) &&
-            !(nm__node_state(&nm__entry_at(shard, place.offset)->node) & NM__ENTRY_FIXED))
-            entry_hold(shard, place.offset);
+    while (nm__index_next_pinned(&shard->index, &place)) (void)known_pinned(shard, place);
 }
 
 /* ---- dead entries: of a cache that was cleared ---- */
@@ -132,7 +139,8 @@ bool nm__entry_is_timed(const nm__entry *e) {
 static void entered(nm__shard *shard, uint32_t offset) {
     const nm__entry *e = nm__entry_at(shard, offset);
     use(shard, nm__entry_weight(e), 0, 1);
-    if (times_out(e)) nm__wheel_add(&shard->wheel, offset, nm__os_get()->clock_coarse_ms());
+    if (NM_UNLIKELY(nm__node_state(&e->node) & NM__ENTRY_MORE) && times_out(e))
+        nm__wheel_add(&shard->wheel, offset, nm__os_get()->clock_coarse_ms());
 }
 
 nm_status nm__entry_enter(nm__shard *shard, uint64_t hash, uint32_t offset) {
@@ -166,8 +174,9 @@ void nm__entry_retire(nm__shard *shard, uint32_t offset, nm__doomed *doomed) {
 /* It is in no index any more. */
 static void unlink_entry(nm__shard *shard, uint32_t offset, uint32_t pins, nm_evict_reason reason) {
     nm__entry *e = nm__entry_at(shard, offset);
-    if (nm__entry_is_timed(e)) nm__wheel_remove(&shard->wheel, offset);
-    if (nm__entry_dead(shard, e)) {
+    uint32_t state = nm__node_state(&e->node);
+    if (NM_UNLIKELY(state & NM__ENTRY_MORE) && nm__entry_is_timed(e)) nm__wheel_remove(&shard->wheel, offset);
+    if (NM_UNLIKELY(nm__entry_dead(shard, e))) {
         dead_unlink(shard, offset);
     } else {
         nm__policy_remove(&shard->policy, offset);
@@ -182,7 +191,7 @@ static void unlink_entry(nm__shard *shard, uint32_t offset, uint32_t pins, nm_ev
         entry_fix(shard, offset, NM__ENTRY_OFF);
         return;
     }
-    if (nm__node_state(&e->node) & NM__ENTRY_FIXED) nm__chunk_unfix(shard, offset); /* held, and unpinned since */
+    if (NM_UNLIKELY(state & NM__ENTRY_FIXED)) nm__chunk_unfix(shard, offset); /* held, and unpinned since */
     nm__entry_mark(e, NM__ENTRY_OFF, NM__ENTRY_FIXED);
 }
 
@@ -222,9 +231,13 @@ bool nm__entry_expired(const nm__entry *e, uint64_t now_ms) {
     return expires != NM_TTL_NEVER && expires <= now_ms;
 }
 
+static nm_evict_reason reason_of_more(const nm__entry *e, nm_evict_reason reason) {
+    return nm__entry_expired(e, nm__now_if_needed(e)) ? NM_EVICT_EXPIRED : reason;
+}
+
 nm_evict_reason nm__reason_of(const nm__shard *shard, const nm__entry *e, nm_evict_reason reason) {
     if (nm__entry_dead(shard, e)) return NM_EVICT_REMOVED;
-    return nm__entry_expired(e, nm__now_if_needed(e)) ? NM_EVICT_EXPIRED : reason;
+    return NM_LIKELY(!(nm__node_state(&e->node) & NM__ENTRY_MORE)) ? reason : reason_of_more(e, reason);
 }
 
 /* Steps of the wheel that one call does for others: more than it adds itself. */
@@ -276,10 +289,19 @@ void nm__shard_bury(nm__shard *shard, nm__doomed *doomed) {
 }
 
 /* The chunk was fetched when the one before it left. */
-void nm__evict_prepare(const nm__shard *shard) {
+void nm__evict_prepare(nm__shard *shard) {
     uint32_t next = nm__policy_next_guess(&shard->policy);
-    if (next != 0 && shard->grown_out)
-        nm__index_prefetch(&shard->index, nm__entry_hash(shard, nm__entry_at(shard, next)));
+    if (next == 0 || !shard->grown_out) return;
+    shard->guess = next;
+    shard->guess_hash = nm__entry_hash(shard, nm__entry_at(shard, next));
+    nm__index_prefetch(&shard->index, shard->guess_hash);
+}
+
+/* The guess may be of an entry that left since, which no place tells: then its hash is found anew. */
+static nm__place_of place_of_victim(const nm__shard *shard, uint32_t victim) {
+    nm__place_of place;
+    if (victim == shard->guess && nm__index_locate(&shard->index, shard->guess_hash, victim, &place)) return place;
+    return nm__entry_place(shard, victim, nm__entry_hash(shard, nm__entry_at(shard, victim)));
 }
 
 static void prefetch_next(const nm__shard *shard) {
@@ -291,22 +313,32 @@ static void prefetch_next(const nm__shard *shard) {
     if (after != 0) __builtin_prefetch(nm__entry_at(shard, after), 1);
 }
 
-uint32_t nm__evict_one(nm__shard *shard, size_t incoming, nm_evict_reason reason, nm__doomed *doomed) {
-    for (;;) {
-        while (NM_UNLIKELY(shard->dead.tail != 0)) {
-            uint32_t units = bury_one(shard, doomed);
-            if (units != 0) return units;
-        }
-        uint32_t victim = nm__policy_victim(&shard->policy, incoming);
-        if (victim == 0) return 0;
-        nm__place_of place;
-        if (!nm__entry_seize(shard, victim, &place)) continue; /* one that is pinned is a victim once */
-        const nm__entry *e = nm__entry_at(shard, victim);
-        uint32_t units = nm__chunk_units(e);
-        nm__entry_leave(shard, place, nm__reason_of(shard, e, reason), doomed);
+uint32_t nm__evict_detach(nm__shard *shard, size_t incoming, nm_evict_reason reason) {
+    uint32_t victim;
+    while ((victim = nm__policy_victim(&shard->policy, incoming)) != 0) {
+        nm__place_of place = place_of_victim(shard, victim);
+        bool removed, pinned = false;
+        /* A pin may go between the two: then it is tried again. One that is pinned is a victim once. */
+        while (!(removed = nm__index_remove_unpinned(&shard->index, place)) && !pinned)
+            pinned = known_pinned(shard, place);
+        if (!removed) continue;
+        unlink_entry(shard, victim, 0, nm__reason_of(shard, nm__entry_at(shard, victim), reason));
         prefetch_next(shard);
-        return units;
+        return victim;
     }
+    return 0;
+}
+
+uint32_t nm__evict_one(nm__shard *shard, size_t incoming, nm_evict_reason reason, nm__doomed *doomed) {
+    while (NM_UNLIKELY(shard->dead.tail != 0)) {
+        uint32_t units = bury_one(shard, doomed);
+        if (units != 0) return units;
+    }
+    uint32_t victim = nm__evict_detach(shard, incoming, reason);
+    if (victim == 0) return 0;
+    uint32_t units = nm__heap_size(&shard->heap, victim);
+    nm__entry_retire(shard, victim, doomed);
+    return units;
 }
 
 /* ---- callbacks ---- */
@@ -359,6 +391,7 @@ void nm__shard_share(nm__shard *shard) {
         share = nm__max(share, limit > least ? (limit - least) / cache->shard_count : 0);
     }
     nm__policy_set_room(&shard->policy, share);
+    shard->steady = 0;
 }
 
 /* While the heap holds the whole budget the index can only get pages that the heap gives up. Tried once in so many

@@ -125,31 +125,6 @@ void nm__slot_give(nm_cache *cache, nm__reader *reader, nm__slot *slot) {
     reader->slots[reader->slot_count++] = slot;
 }
 
-void nm__slot_issue(nm__shard *shard, nm__slot *slot, nm__place_of place, nm__slot_kind kind, const char *site,
-                    nm_entry *out) {
-    slot->owner = shard;
-    slot->data = nm__entry_at(shard, place.offset);
-    /* relaxed: published by the generation */
-    nm_atomic_store(&slot->nm__far_mark, place.position, NM_RELAXED);
-    nm_atomic_store(&slot->nm__stamp, (uint32_t)kind, NM_RELAXED);
-    nm_atomic_store(&slot->leased_at, site, NM_RELAXED);
-    uint64_t generation = nm_atomic_load(&slot->generation, NM_RELAXED) + 1;
-    /* release: pairs with the acquire in nm__slot_end; whoever ends this life sees owner and data */
-    nm_atomic_store(&slot->generation, generation, NM_RELEASE);
-    out->slot = slot;
-    out->generation = generation;
-}
-
-bool nm__slot_end(nm__slot *slot, uint64_t generation, const char *site) {
-    uint64_t seen = generation;
-    /* acquire: pairs with the release in nm__slot_issue. release: pairs with the acquire of a later nm__slot_end, which then
-     * loses. Only the one that wins touches the entry. */
-    if ((generation & 1) == 0 || !nm_atomic_cas(&slot->generation, &seen, generation + 1, NM_ACQ_REL, NM_ACQUIRE))
-        return false;
-    nm_atomic_store(&slot->released_at, site, NM_RELAXED); /* for reports only */
-    return true;
-}
-
 /* ---- the end of a pin ---- */
 
 void nm__unpin_locked(nm__shard *shard, uint32_t offset, nm__doomed *doomed) {
@@ -184,7 +159,8 @@ static void drop_reservation(nm__shard *shard, uint32_t offset) {
 
 void nm__slot_return(nm__shard *shard, nm__slot *slot) {
     nm_cache *cache = shard->cache;
-    nm__reader *reader = nm__reader_find(cache);
+    nm__reader *reader = nm__reader_quick(cache->id);
+    if (NM_UNLIKELY(reader == NULL)) reader = nm__reader_find(cache);
     nm__place_of place = {.position = nm_atomic_load(&slot->nm__far_mark, NM_RELAXED),
                           .offset = nm__offset_of(shard, slot->data)};
     bool pin = nm_atomic_load(&slot->nm__stamp, NM_RELAXED) == NM__SLOT_PIN;

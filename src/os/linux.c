@@ -43,6 +43,12 @@ static bool decommit(void *address, size_t bytes) {
 
 static bool use_huge_pages(void *address, size_t bytes) { return madvise(address, bytes, MADV_HUGEPAGE) == 0; }
 
+/* Linux 6.1; older headers do not name it. */
+#ifndef MADV_COLLAPSE
+#define MADV_COLLAPSE 25
+#endif
+static bool make_huge_pages(void *address, size_t bytes) { return madvise(address, bytes, MADV_COLLAPSE) == 0; }
+
 static bool keep_out_of_dumps(void *address, size_t bytes) { return madvise(address, bytes, MADV_DONTDUMP) == 0; }
 
 static uint64_t clock_ns(void) {
@@ -163,6 +169,7 @@ const nm__os nm__os_system = {
     .decommit = decommit,
     .keep_out_of_dumps = keep_out_of_dumps,
     .use_huge_pages = use_huge_pages,
+    .make_huge_pages = make_huge_pages,
     .clock_ns = clock_ns,
     .clock_coarse_ms = clock_coarse_ms,
     .random = random_bytes,

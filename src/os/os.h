@@ -23,6 +23,9 @@ typedef struct nm__os {
     bool (*keep_out_of_dumps)(void *address, size_t bytes);
     /* Wishes for huge pages there; for the range's address and size multiples of 2 MiB. False: the system has none. */
     bool (*use_huge_pages)(void *address, size_t bytes);
+    /* What is committed there becomes huge pages now, its contents kept, also of pages that were used before. False: the system
+     * cannot. */
+    bool (*make_huge_pages)(void *address, size_t bytes);
     uint64_t (*clock_ns)(void);        /* monotonic */
     uint64_t (*clock_coarse_ms)(void); /* monotonic, a few milliseconds coarse, cheap */
     bool (*random)(void *out, size_t bytes);

@@ -145,7 +145,10 @@ wants 1 "a broken trace before a good one"
 run --budget 1MiB,10% --skip-bad --csv "$dir/some.csv" "$dir/some.txt"
 wants 0 "--skip-bad"
 out_has "$((requests / 100)) broken lines skipped"
-cmp -s <(figures "$dir/plain.csv") <(figures "$dir/some.csv") || fail "the rest is replayed as if they were not there"
+# They shift the batches, and with them when the laws are looked at and hits are told: a few are taken as they came a little earlier.
+paste -d, "$dir/plain.csv" <(sed 's/some.txt/small.txt/' "$dir/some.csv") |
+    awk -F, 'FNR > 1 && ($1 != $19 || $2 != $20 || $6 != $24 || ($7 - $25) ^ 2 > 0.005 ^ 2) { exit 1 }' ||
+    fail "the rest is replayed as if they were not there"
 run --skip-bad - < <(echo "a b")
 wants 1 "nothing but broken lines"
 err_has "standard input: has no request"

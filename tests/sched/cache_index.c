@@ -157,10 +157,9 @@ static void do_add(unsigned key) {
 static void do_remove(unsigned key, bool if_free) {
     nm__place_of place;
     lock();
-    if (find(key, &place) && (!if_free || nm__index_seize(&w->index, place))) {
+    if (find(key, &place) && (!if_free || nm__index_remove_unpinned(&w->index, place))) {
         w->key[key].there = 0;
-        uint32_t pins = nm__index_remove(&w->index, place);
-        SCHED_CHECK(!if_free || pins == 0, "key %u is pinned though it was seized", key);
+        uint32_t pins = if_free ? 0 : nm__index_remove(&w->index, place);
         w->key[key].chunk = 0;
         w->key[key].held = false;
         leave(place.offset, pins);
@@ -451,7 +450,8 @@ static const sched_fault_case fault_cases[] = {
     {SCHED_FAULT_index_take_by_store, {"remove", "grow"}},
     {SCHED_FAULT_index_move_by_store, {"grow", "grow_pinned"}},
     {SCHED_FAULT_index_replace_by_store, {"replace"}},
-    {SCHED_FAULT_index_seize_by_store, {"move", "evict"}},
+    {SCHED_FAULT_index_seize_by_store, {"move", "overwrite"}},
+    {SCHED_FAULT_index_evict_by_store, {"evict"}},
     {SCHED_FAULT_index_hold_by_store, {"hold"}},
     {SCHED_FAULT_index_unpin_blind, {"grow_pinned", "remove_pinned"}},
     {SCHED_FAULT_index_unpin_untold, {"hold", "hold_again"}},

@@ -33,6 +33,7 @@
     X(index_move_by_store, "a word stands in its new place before it is taken from the old one")                       \
     X(index_replace_by_store, "a word is read, then replaced, whatever pins came in between")                          \
     X(index_seize_by_store, "a word without pins is marked busy, whatever pins came in between")                       \
+    X(index_evict_by_store, "a word without pins is emptied, whatever pins came in between")                           \
     X(index_hold_by_store, "a word with pins is marked held, whatever pins came or went in between")                   \
     X(index_unpin_blind, "who unpins does not look whether the word still names its chunk")                            \
     X(index_unpin_untold, "the last unpin of a held entry does not go through the lock")

@@ -32,6 +32,7 @@ void sched_raise(size_t *p, size_t value, const char *site);
 #define SCHED_AS(p, value)   __extension__({ (__typeof__(*(p)))(value); })
 #define SCHED_WORD(p, value) ((uint64_t)(__typeof__(*(p)))(value))
 
+#undef NM_ATOMIC_PAIRS /* each word is a point */
 #undef nm_atomic_load
 #undef nm_atomic_store
 #undef nm_atomic_exchange

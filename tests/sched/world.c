@@ -185,6 +185,7 @@ const nm__os sched_os = {
     .decommit = os_decommit,
     .keep_out_of_dumps = os_no,
     .use_huge_pages = os_no,
+    .make_huge_pages = os_no,
     .clock_ns = os_clock_ns,
     .clock_coarse_ms = os_clock_coarse_ms,
     .random = os_random,
