@@ -10,7 +10,8 @@
  * A chunk begins 4 bytes in front of a multiple of 8, so the value, first behind the header, lies on a multiple of 8. Where its
  * length is a multiple of 16 it lies on a multiple of 16 as well (no type that is larger needs that and has another size):
  * such an entry is `wide`, with 8 bytes of room to shift it when it lies at an odd unit. The value's length is what the others
- * leave of the size. A free chunk has size, next and prev, and its size once more in its last 4 bytes.
+ * leave of the size. From 1 KiB on an entry has a gap of 4 bytes or more in front of its key, whose length is the gap's last 4 bytes, and no
+ * slack: sizes are rounded there, so that the hole of an entry fits the next one of about the same length. A free chunk has size, next and prev, and its size once more in its last 4 bytes.
  *
  * Readers without a lock look at size, state and version of an entry that they have pinned, while its neighbours and its
  * rank may change under the lock: these three words go through relaxed atomics. What readers take from them is constant. */
@@ -20,6 +21,7 @@
 #include <assert.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <string.h>
 
 #include "base/atomic.h"
 #include "base/math.h"
@@ -61,6 +63,7 @@ typedef struct nm__object {
 #define NM__CHUNK_HELD        0x20000000u
 #define NM__UNITS_MAX         0x1fffffffu
 #define NM__CHUNK_LEAST       ((uint32_t)3) /* units */
+#define NM__GAP_UNITS         ((uint32_t)128)
 #define NM__HEAP_MAX          ((size_t)32 << 30)
 
 /* In node.state, above the policy's 16 bits. */
@@ -104,12 +107,25 @@ static inline unsigned char *nm__entry_value(const nm__entry *e) {
     /* at is a multiple of 8 */
     return (unsigned char *)(nm__node_state(&e->node) & NM__ENTRY_WIDE ? (at + 8) & ~(uintptr_t)15 : at);
 }
+/* Found from the end of the chunk. Of a wide value's 8 bytes of room, those that are not in front of it are behind the slack. */
+static inline unsigned char *nm__entry_key(const nm__entry *e) {
+    uint32_t state = nm__node_state(&e->node);
+    size_t room = state & NM__ENTRY_WIDE ? 8 - ((uintptr_t)(e + 1) & 8) : 0;
+    size_t behind = room + (state & NM__ENTRY_MORE ? NM__MORE_BYTES : 0) + (state >> NM__SLACK_SHIFT & 7);
+    return (unsigned char *)(uintptr_t)e + nm__entry_bytes(e) - behind - nm__entry_key_len(e);
+}
+static inline bool nm__entry_has_gap(uint32_t units) { return units >= NM__GAP_UNITS; }
+static inline size_t nm__entry_gap(const nm__entry *e) {
+    uint32_t gap = 0;
+    if (nm__entry_has_gap(nm__chunk_units(e))) memcpy(&gap, nm__entry_key(e) - sizeof gap, sizeof gap);
+    return gap;
+}
 static inline size_t nm__entry_value_len(const nm__entry *e) {
     uint32_t state = nm__node_state(&e->node);
     return nm__entry_bytes(e) - sizeof(nm__entry) - (state & NM__ENTRY_WIDE ? 8 : 0) -
-           (state & NM__ENTRY_MORE ? NM__MORE_BYTES : 0) - nm__entry_key_len(e) - (state >> NM__SLACK_SHIFT & 7);
+           (state & NM__ENTRY_MORE ? NM__MORE_BYTES : 0) - nm__entry_key_len(e) - (state >> NM__SLACK_SHIFT & 7) -
+           nm__entry_gap(e);
 }
-static inline unsigned char *nm__entry_key(const nm__entry *e) { return nm__entry_value(e) + nm__entry_value_len(e); }
 static inline size_t nm__entry_object_bytes(const nm__entry *e) {
     if (!(nm__node_state(&e->node) & NM__ENTRY_OBJECT)) return 0;
     return (size_t)((const nm__object *)(const void *)nm__entry_value(e))->bytes;
@@ -119,12 +135,26 @@ static inline size_t nm__entry_weight(const nm__entry *e) { return nm__entry_byt
 
 static inline bool nm__value_is_wide(size_t value_len) { return value_len != 0 && value_len % 16 == 0; }
 
+/* To a 64th, and at most to a page: with keys of many lengths before values of one there are then one or two sizes of entries instead of
+ * dozens, each of which could only use its own holes and the sums of others. Two units less than a multiple, as a heap's pages hold. */
+#define NM__GRAIN_SHIFT 6
+#define NM__GRAIN_MAX   9
+#define NM__GRAIN_LESS  2
+static inline size_t nm__units_rounded(size_t units) {
+    size_t all = units + NM__GRAIN_LESS;
+    unsigned shift = 63u - (unsigned)__builtin_clzll(all) - NM__GRAIN_SHIFT;
+    size_t grain = (size_t)1 << (shift < NM__GRAIN_MAX ? shift : NM__GRAIN_MAX);
+    return ((all + grain - 1) & ~(grain - 1)) - NM__GRAIN_LESS;
+}
+
 /* Units of an entry; 0 if no chunk can hold it. */
 static inline uint32_t nm__entry_units(size_t key_len, size_t value_len, bool more) {
     if (value_len >= (size_t)NM__UNITS_MAX * NM__UNIT_BYTES || key_len > UINT16_MAX) return 0;
     size_t bytes =
         sizeof(nm__entry) + (nm__value_is_wide(value_len) ? 8 : 0) + (more ? NM__MORE_BYTES : 0) + value_len + key_len;
     size_t units = (bytes + NM__UNIT_BYTES - 1) / NM__UNIT_BYTES;
+    if (units >= NM__GAP_UNITS)
+        units = nm__units_rounded((bytes + sizeof(uint32_t) + NM__UNIT_BYTES - 1) / NM__UNIT_BYTES);
     return units <= NM__UNITS_MAX ? (uint32_t)units : 0;
 }
 

@@ -34,7 +34,7 @@ static void mark_use(nm__entry_more *more, nm_entry *out) {
 static bool describe_rare(const nm__entry *e, uint32_t state, nm_entry *out) {
     out->value = nm__entry_value(e);
     out->value_len = nm__entry_value_len(e);
-    out->key = (unsigned char *)out->value + out->value_len;
+    out->key = (unsigned char *)out->value + out->value_len + nm__entry_gap(e);
     out->key_len = nm__entry_key_len(e);
     if (state & NM__ENTRY_OBJECT) {
         const nm__object *object = out->value;

@@ -67,16 +67,20 @@ static void write_more(nm__entry *e, const nm__put *put) {
     more->flags = put->flags;
     nm_atomic_store(&more->access_ms, (uint32_t)nm__os_get()->clock_coarse_ms(), NM_RELAXED);
     nm_atomic_store(&more->bits, (uint16_t)(put->negative ? NM__MORE_NEGATIVE : 0), NM_RELAXED);
-    more->key_len = (uint16_t)put->key_len;
 }
 
-/* What the header says of a chunk's contents. */
-static uint32_t shape_of(size_t chunk_bytes, size_t key_len, size_t value_len, bool more, bool object) {
+/* What the header says of a chunk's contents, and the gap between value and key. keep: bits of the state that are set as well. */
+static void set_shape(nm__entry *e, uint32_t keep, size_t key_len, size_t value_len, bool more, bool object) {
     bool wide = nm__value_is_wide(value_len);
-    size_t slack = chunk_bytes - sizeof(nm__entry) - (wide ? 8 : 0) - (more ? NM__MORE_BYTES : 0) - value_len - key_len;
+    size_t rest =
+        nm__entry_bytes(e) - sizeof(nm__entry) - (wide ? 8 : 0) - (more ? NM__MORE_BYTES : 0) - value_len - key_len;
+    uint32_t gap = nm__entry_has_gap(nm__chunk_units(e)) ? (uint32_t)rest : 0;
     uint32_t short_len = key_len <= UINT8_MAX ? (uint32_t)key_len : 0;
-    return short_len << NM__KEY_LEN_SHIFT | (uint32_t)slack << NM__SLACK_SHIFT | (more ? NM__ENTRY_MORE : 0) |
-           (object ? NM__ENTRY_OBJECT : 0) | (wide ? NM__ENTRY_WIDE : 0);
+    nm__node_set_state(&e->node, keep | short_len << NM__KEY_LEN_SHIFT | ((uint32_t)rest - gap) << NM__SLACK_SHIFT |
+                                     (more ? NM__ENTRY_MORE : 0) | (object ? NM__ENTRY_OBJECT : 0) |
+                                     (wide ? NM__ENTRY_WIDE : 0));
+    if (more) nm__entry_more_of(e)->key_len = (uint16_t)key_len;
+    if (gap != 0) memcpy(nm__entry_key(e) - sizeof gap, &gap, sizeof gap);
 }
 
 static void next_version(nm__shard *shard, nm__entry *e, const nm__put *put) {
@@ -88,10 +92,10 @@ static void next_version(nm__shard *shard, nm__entry *e, const nm__put *put) {
 
 void nm__put_write(nm__shard *shard, const nm__put *put, uint32_t offset, size_t value_len, bool more, bool object) {
     nm__entry *e = nm__entry_at(shard, offset);
-    nm__node_set_state(&e->node, NM__ENTRY_OFF | shape_of(nm__entry_bytes(e), put->key_len, value_len, more, object));
+    set_shape(e, NM__ENTRY_OFF, put->key_len, value_len, more, object);
     e->node.next = e->node.prev = 0;
     nm_atomic_store(&e->version, 0u, NM_RELAXED);
-    if (more) write_more(e, put); /* first: a long key's length is there */
+    if (more) write_more(e, put);
     memcpy(nm__entry_key(e), put->key, put->key_len);
 }
 
@@ -153,8 +157,7 @@ static bool overwrite(nm__shard *shard, const nm__put *put, nm__place_of old, ui
     if (shard->cache->on_evict != NULL || nm__chunk_units(e) != units ||
         (state & (NM__ENTRY_MORE | NM__ENTRY_OBJECT)) || put->more || !nm__index_seize(&shard->index, old))
         return false;
-    uint32_t shape = shape_of(nm__entry_bytes(e), put->key_len, value_len, false, false);
-    nm__node_set_state(&e->node, shape | (state & (NM__NODE_POLICY_BITS | NM__ENTRY_FIXED)));
+    set_shape(e, state & (NM__NODE_POLICY_BITS | NM__ENTRY_FIXED), put->key_len, value_len, false, false);
     if (value_len != 0) memcpy(nm__entry_value(e), value, value_len);
     memcpy(nm__entry_key(e), put->key, put->key_len);
     next_version(shard, e, put);

@@ -18,7 +18,7 @@ static void copy_entry(nm__shard *shard, uint32_t from, uint32_t to) {
     const nm__entry *e = nm__entry_at(shard, from);
     nm__entry *copy = nm__entry_at(shard, to);
     const unsigned char *value = nm__entry_value(e);
-    size_t bytes = nm__entry_value_len(e) + nm__entry_key_len(e), chunk = nm__entry_bytes(e);
+    size_t bytes = (size_t)(nm__entry_key(e) - value) + nm__entry_key_len(e), chunk = nm__entry_bytes(e);
     bool more = (nm__node_state(&e->node) & NM__ENTRY_MORE) != 0;
     /* Downwards: in the order of addresses nothing is written over before it is read. */
     copy->node.next = e->node.next;
