@@ -13,7 +13,7 @@
 #define NM__PLACE_SEEDS 16
 /* From this share of free units on, compacting comes before evicting: sooner for large entries, which find no fit otherwise. */
 #define NM__LOOSE_SMALL 8
-#define NM__LOOSE_LARGE 16
+#define NM__LOOSE_LARGE 64
 /* Evicting a few entries more than a small one needs costs less than moving its neighbours, and keeps as much free as makes
  * the next ones fit at once. Of large ones each costs too much. */
 #define NM__SMALL_EXTRA 4
