@@ -10,8 +10,9 @@
  * A chunk begins 4 bytes in front of a multiple of 8, so the value, first behind the header, lies on a multiple of 8. Where its
  * length is a multiple of 16 it lies on a multiple of 16 as well (no type that is larger needs that and has another size):
  * such an entry is `wide`, with 8 bytes of room to shift it when it lies at an odd unit. The value's length is what the others
- * leave of the size. From 1 KiB on an entry has a gap of 4 bytes or more in front of its key, whose length is the gap's last 4 bytes, and no
- * slack: sizes are rounded there, so that the hole of an entry fits the next one of about the same length. A free chunk has size, next and prev, and its size once more in its last 4 bytes.
+ * leave of the size. From 1 KiB on an entry has no slack, and a gap of 4 bytes or more in front of its key, the last 4 of which say
+ * how long it is: sizes are rounded there, so that the hole of one entry fits the next of about the same length. A free
+ * chunk has size, next and prev, and its size once more in its last 4 bytes.
  *
  * Readers without a lock look at size, state and version of an entry that they have pinned, while its neighbours and its
  * rank may change under the lock: these three words go through relaxed atomics. What readers take from them is constant. */

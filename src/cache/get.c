@@ -56,8 +56,12 @@ static inline bool describe(const nm__entry *e, uint32_t state, nm_entry *out) {
     unsigned char *value = (unsigned char *)(uintptr_t)(e + 1) + (wide & (uintptr_t)(e + 1));
     out->key_len = state >> NM__KEY_LEN_SHIFT;
     out->value = value;
-    out->value_len = nm__entry_bytes(e) - sizeof *e - wide - out->key_len - (state >> NM__SLACK_SHIFT & 7);
-    out->key = value + out->value_len;
+    size_t bytes = nm__entry_bytes(e);
+    uint32_t gap = 0;
+    unsigned char *key = value + (bytes - sizeof *e - wide - out->key_len - (state >> NM__SLACK_SHIFT & 7));
+    if (NM_UNLIKELY(bytes >= NM__GAP_UNITS * NM__UNIT_BYTES)) memcpy(&gap, key - sizeof gap, sizeof gap);
+    out->value_len = (size_t)(key - value) - gap;
+    out->key = key;
     return true;
 }
 

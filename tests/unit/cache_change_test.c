@@ -568,6 +568,11 @@ static void where_there_is_no_room_the_entry_stays_as_it_was(void **state) {
         }
         if (bytes == 0) break;
     }
+    /* Holes that are too small even for these keys. */
+    for (char key[2] = "a"; put_text(key, "") == NM_OK; key[0]++) {
+        assert_true(count < MOST);
+        assert_true(pin_text(key, &pins[count++]));
+    }
     size_t used = nm_cache_used(cache), entries = nm_cache_count(cache);
     for (int turn = 0; turn < 3; turn++) {
         assert_status(nm_cache_increment(cache, "99", 2, 1, NULL), NM_ECAPACITY);
