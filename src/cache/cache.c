@@ -323,6 +323,9 @@ static void close_all(nm_cache *cache) {
     dismantle(cache);
 }
 
+/* relaxed: set before others use it, or by the thread whose callbacks look at it */
+void nm__cache_use_plain_locks(nm_cache *cache) { nm_atomic_store(&cache->locked_reads, true, NM_RELAXED); }
+
 nm_status nm_cache_close(nm_cache *cache) {
     if (cache == NULL) return NM_OK;
     nm__counts out;
@@ -330,6 +333,7 @@ nm_status nm_cache_close(nm_cache *cache) {
     if (out.pins != 0) return NM_EBUSY;
     nm__holder_remove(&cache->holder);
     /* relaxed: one thread closes, and what runs on it from now on is its own callbacks */
+    nm__cache_use_plain_locks(cache);
     nm_atomic_store(&cache->closing, true, NM_RELAXED);
     close_all(cache);
     return NM_OK;
@@ -337,6 +341,7 @@ nm_status nm_cache_close(nm_cache *cache) {
 
 static void force_close(nm__holder *holder, nm__leaks *leaks, const char *site) {
     nm_cache *cache = (nm_cache *)(void *)holder;
+    nm__cache_use_plain_locks(cache);
     nm_atomic_store(&cache->closing, true, NM_RELAXED); /* relaxed: as in nm_cache_close */
     nm__slots_end_all(cache, leaks, site);
     close_all(cache);

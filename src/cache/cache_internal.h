@@ -118,6 +118,7 @@ struct nm_cache {
     NM_ATOMIC(uint32_t) sample_threshold;
     NM_ATOMIC(uint64_t) resize_count;                                /* written under the lock */
     NM_ATOMIC(bool) closing;                                         /* callbacks of the close find it closed */
+    NM_ATOMIC(bool) locked_reads;                                    /* look-ups take the shard's lock */
     NM_ATOMIC(size_t) budget_bytes __attribute__((__aligned__(64))); /* what is promised: granted is never above it */
     NM_ATOMIC(size_t) limit_bytes; /* what takes obey: below the budget while a resize shrinks */
     NM_ATOMIC(size_t) granted_bytes __attribute__((__aligned__(64)));
@@ -403,6 +404,8 @@ bool nm__pin_locked(nm__shard *shard, nm__reader *reader, nm__slot *slot, nm__pl
                     nm_entry *out);
 
 /* ---- cache.c ---- */
+/* Look-ups take locks from now on: as it closes, and where a benchmark wants to know what that costs. Before other threads use it. */
+void nm__cache_use_plain_locks(nm_cache *cache);
 void nm__cache_empty(nm__shard *shard, nm_evict_reason reason);
 size_t nm__cache_floor(const nm_cache *cache);
 

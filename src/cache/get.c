@@ -157,7 +157,7 @@ static inline __attribute__((__always_inline__)) bool get(nm_cache *cache, const
     nm__shard *shard = nm__shard_of(cache, hash);
     nm__reader *reader = nm__reader_quick(cache->id);
     nm__place_of place;
-    if (NM_UNLIKELY(reader == NULL || reader->slot_count == 0 || nm_atomic_load(&cache->closing, NM_RELAXED)))
+    if (NM_UNLIKELY(reader == NULL || reader->slot_count == 0 || nm_atomic_load(&cache->locked_reads, NM_RELAXED)))
         return nm__get_locked(cache, hash, key, key_len, out, site);
     nm__find find = nm__index_pin(&shard->index, hash, key, key_len, &place);
     if (find == NM__FIND_MISS) {
