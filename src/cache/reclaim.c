@@ -118,6 +118,7 @@ size_t nm__cache_spare(nm_cache *cache, const nm__shard *except) {
         size_t pages = shard->index.page_count - 1;
         size_t kept = free ? 0 : 1 + shard->fixed_count / (NM__PAGE_BUCKETS * NM__BUCKET_WORDS / 4);
         if (pages > kept) spare += (pages - kept) * NM__PAGE_BYTES;
+        if (free) spare += shard->tables_bytes; /* they go with the entries */
         nm__lock_give(&shard->lock);
     }
     return spare;

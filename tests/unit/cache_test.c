@@ -338,7 +338,7 @@ static void no_size_starves_another_when_the_sizes_change(void **state) {
                           "granted/budget %.3f\n",
                           shards, sizes[i], ratio, fresh, level, fresh_level, reach);
             /* A shard that holds a handful of entries has neither a level nor a ratio to speak of. */
-            if (sizes[i] * 16 > MIX_BUDGET / shards) continue;
+            if (sizes[i] * 32 > MIX_BUDGET / shards) continue;
             /* The index is a third of the smallest entries. */
             assert_true(level >= 0.8 || level >= fresh_level - 0.05);
             assert_true(ratio >= fresh - MIX_MARGIN);
@@ -356,8 +356,10 @@ static void refill(uint64_t *next, size_t bytes, size_t total) {
 
 static void any_entry_up_to_the_budget_fits_by_evicting(void **state) {
     (void)state;
-    for (unsigned shards = 1; shards <= 16; shards *= 4) {
-        open_cache(.budget_bytes = 4 * MIB, .shard_count = shards);
+    static const nm_cache_policy policies[] = {NM_CACHE_SLRU, NM_CACHE_S3FIFO, NM_CACHE_ADAPTIVE};
+    for (unsigned run = 0; run < 9; run++) {
+        unsigned shards = 1u << run % 3 * 2;
+        open_cache(.budget_bytes = 4 * MIB, .shard_count = shards, .policy = policies[run / 3]);
         size_t least = nm_cache_min_bytes(NM_CACHE_OPTIONS(.budget_bytes = 4 * MIB, .shard_count = shards));
         size_t most = 4 * MIB - least + NM__PAGE_BYTES - 2 * NM__UNIT_BYTES - sizeof(nm__entry) - 8;
         most -= sizeof(uint32_t);       /* the gap in front of the key */
