@@ -114,7 +114,7 @@ struct nm_cache {
     nm__flight flight;
     NM_ATOMIC(uint64_t) loads, load_failures;
     NM_ATOMIC(bool) had_objects;
-    nm__sampler *sampler; /* NULL: none */
+    nm__sampler sampler;
     NM_ATOMIC(uint32_t) sample_threshold;
     NM_ATOMIC(uint64_t) resize_count;                                /* written under the lock */
     NM_ATOMIC(bool) closing;                                         /* callbacks of the close find it closed */

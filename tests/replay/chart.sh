@@ -78,7 +78,7 @@ done
 # each prediction that was measured stands beside the figures of the rows; all lie within 0 and 1
 awk -F, '
     NR == FNR { if (FNR > 1) { object[$2 "," $5] = $7; bytes[$2 "," $5] = $8 } next }
-    FNR == 1 { if ($0 != "trace,policy,objective,threads,at_budget_bytes,budget_bytes,predicted_object_miss_ratio,predicted_byte_miss_ratio,object_miss_ratio,byte_miss_ratio,late_object_miss_ratio,late_byte_miss_ratio") bad = 1; next }
+    FNR == 1 { if ($0 != "trace,policy,objective,threads,at_budget_bytes,budget_bytes,predicted_object_miss_ratio,predicted_byte_miss_ratio,object_miss_ratio,byte_miss_ratio,weighed_object_miss_ratio,weighed_byte_miss_ratio") bad = 1; next }
     { key = $2 "," $6 }
     $9 != "" && ($9 != object[key] || $10 != bytes[key]) { print "not the row of " key; bad = 1 }
     $9 != "" { compared++ }
