@@ -337,7 +337,8 @@ typedef struct nm_curve_point {
     double hit_ratio;       /* of requests */
     double byte_hit_ratio;  /* of their bytes */
     double hits_per_second; /* at the request rate of late */
-    double request_count;   /* that this stands for: the latest counts 1, and each less with its age, by half in a fixed number of requests:
+    double
+        request_count; /* that this stands for: the latest counts 1, and each less with its age, by half in a fixed number of requests:
                              * 16 for each entry, 65,536 at least */
 } nm_curve_point;
 

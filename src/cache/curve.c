@@ -126,8 +126,8 @@ void nm__curve_hit(nm__curve *c, uint64_t hash, size_t weight) {
         nm__mini *mini = &c->minis[i];
         if (!sampled(mini, sample)) continue;
         double each = c->each / share_of(mini); /* before the sample changes */
-        bool hit = mini->adapt != NULL ? nm__adapt_hit(mini->adapt, hash, weight)
-                                       : nm__shadow_use(mini->shadow, hash, weight);
+        bool hit =
+            mini->adapt != NULL ? nm__adapt_hit(mini->adapt, hash, weight) : nm__shadow_use(mini->shadow, hash, weight);
         if (hit) {
             note_hit(mini, each, weight);
         } else {
@@ -161,8 +161,8 @@ void nm__curve_put(nm__curve *c, uint64_t hash, size_t weight) {
         nm__mini *mini = &c->minis[i];
         if (!sampled(mini, sample)) continue;
         double each = c->each / share_of(mini);
-        bool had = mini->adapt != NULL ? nm__adapt_put(mini->adapt, hash, weight)
-                                       : nm__shadow_put(mini->shadow, hash, weight);
+        bool had =
+            mini->adapt != NULL ? nm__adapt_put(mini->adapt, hash, weight) : nm__shadow_put(mini->shadow, hash, weight);
         if (!had) note_missed(mini, each, weight); /* what missed weighs so much */
         if (mini->shadow != NULL) fit_sample(mini);
     }

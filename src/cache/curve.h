@@ -37,7 +37,7 @@ typedef struct nm__mini {
 typedef struct nm__curve {
     nm__mini minis[NM__CURVE_POINTS];
     double requests, misses, seconds; /* of the whole cache, decayed */
-    double each;                      /* requests of its sample that one of those told stands for: above 1 if some were not told */
+    double each; /* requests of its sample that one of those told stands for: above 1 if some were not told */
     uint64_t seen_requests, seen_misses, seen_ns;
     uint64_t unfaded; /* requests since the last step of decay */
 } nm__curve;

@@ -8,12 +8,12 @@
 #define BYTES_MORE_ADAPT ((size_t)28 << 10)
 /* With fewer nodes than the least a prediction is off by more than it is worth, with more than the most hardly less than with these; see
  * bench/curve. Of points that adapt themselves each has four ways. */
-#define ADAPT_NODES_LEAST   64u
-#define ADAPT_NODES_MOST    1000u
-#define CURVE_NODES_LEAST   48u
-#define CURVE_NODES_MOST    2000u
-#define CURVE_ADAPT_LEAST   80u
-#define CURVE_ADAPT_MOST    400u
+#define ADAPT_NODES_LEAST 64u
+#define ADAPT_NODES_MOST  1000u
+#define CURVE_NODES_LEAST 48u
+#define CURVE_NODES_MOST  2000u
+#define CURVE_ADAPT_LEAST 80u
+#define CURVE_ADAPT_MOST  400u
 /* Share of what the budget leaves that entries have, until it is known. */
 #define USABLE_AT_FIRST 0.97
 /* Sampled requests between two looks at rooms and counts. */
@@ -51,7 +51,8 @@ static uint32_t curve_nodes_in(nm_cache_policy policy, bool adapting, size_t byt
 nm__sampler_plan nm__sampler_plan_for(nm_cache_policy policy, size_t budget) {
     nm__sampler_plan plan = {0};
     bool adaptive = policy == NM_CACHE_ADAPTIVE;
-    size_t left = nm__min(budget / BUDGET_SHARE + (adaptive ? BYTES_MORE_ADAPT : BYTES_MORE), budget / BUDGET_SHARE_MAX);
+    size_t left =
+        nm__min(budget / BUDGET_SHARE + (adaptive ? BYTES_MORE_ADAPT : BYTES_MORE), budget / BUDGET_SHARE_MAX);
     left = nm__round_down(left, NM__PAGE_BYTES);
     if (adaptive) {
         /* Better settings win more than a better curve, but need fewer nodes: the curve has two thirds, or what the least adaptation
@@ -123,7 +124,8 @@ static bool begin(nm_cache *cache, nm__sampler *s, const nm__sampler_plan *plan,
     if (plan->adapt_nodes != 0) {
         size_t own = nm__round_up(sizeof(nm__adapt), 64);
         s->adapt = (nm__adapt *)(void *)at;
-        nm__adapt_open(s->adapt, cache->objective, cache->protected_percent, at + own, nm__adapt_bytes(plan->adapt_nodes));
+        nm__adapt_open(s->adapt, cache->objective, cache->protected_percent, at + own,
+                       nm__adapt_bytes(plan->adapt_nodes));
         nm_atomic_store(&s->adapt->version, s->version, NM_RELAXED);
         at += adapt_bytes(plan->adapt_nodes);
     }
@@ -367,7 +369,8 @@ void nm__sampler_clear(nm_cache *cache) {
 
 size_t nm_cache_curve(const nm_cache *cache, nm_curve_point *out, size_t n) {
     if (cache == NULL || out == NULL) return 0;
-    nm__sampler *s = &((nm_cache *)(uintptr_t)cache)->sampler; /* its lock, and its counts, which are brought up to now */
+    nm__sampler *s =
+        &((nm_cache *)(uintptr_t)cache)->sampler; /* its lock, and its counts, which are brought up to now */
     size_t count = nm__min(n, NM__CURVE_POINTS), limit = nm_atomic_load(&cache->limit_bytes, NM_RELAXED);
     nm__counts counts;
     nm__counts_sum(cache, &counts);

@@ -30,13 +30,13 @@ typedef struct nm__sampler {
     uint32_t pause;              /* misses until its memory is asked for again */
     nm__sampler_plan plan;
     void *memory;
-    uint32_t ticks;              /* sampled requests since the last tick */
-    uint32_t version;            /* from which the next adaptation counts its settings */
-    double usable;               /* of what the budget leaves beside tables of fixed size, the share that entries had */
-    size_t limit;                /* that rooms and counts are for */
+    uint32_t ticks;   /* sampled requests since the last tick */
+    uint32_t version; /* from which the next adaptation counts its settings */
+    double usable;    /* of what the budget leaves beside tables of fixed size, the share that entries had */
+    size_t limit;     /* that rooms and counts are for */
     double left[NM__CURVE_POINTS]; /* of such a budget and those of the curve, beside tables of fixed size */
-    nm__curve *curve;            /* NULL: none */
-    nm__adapt *adapt;            /* NULL: none */
+    nm__curve *curve;              /* NULL: none */
+    nm__adapt *adapt;              /* NULL: none */
 } nm__sampler;
 
 /* Of a cache that is zeroed. Takes no memory. */

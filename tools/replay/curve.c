@@ -66,9 +66,8 @@ curve_line *curve_lines(const row *rows, size_t row_count, size_t *line_count, b
         for (size_t k = 0; k < from->result.curve_count; k++) {
             const nm_curve_point *point = &from->result.curve[k];
             curve_line *line = &lines[(*line_count)++];
-            *line = (curve_line){.from = from,
-                                 .point = point,
-                                 .measured = find_measured(rows, row_count, from, point->budget_bytes)};
+            *line = (curve_line){
+                .from = from, .point = point, .measured = find_measured(rows, row_count, from, point->budget_bytes)};
             if (line->measured != NULL)
                 curve_weigh(&line->measured->result, point->request_count, &line->object_miss_ratio,
                             &line->byte_miss_ratio);

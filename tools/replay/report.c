@@ -144,16 +144,18 @@ static void print_curve_line(report *r, const char *name, const curve_line *line
 }
 
 static void print_curve(report *r, const char *name, const curve_line *lines, size_t count) {
-    fprintf(r->table, "# what the caches predicted for other budgets, and what was measured over the requests that this stands for: the "
+    fprintf(r->table, "# what the caches predicted for other budgets, and what was measured over the requests that "
+                      "this stands for: the "
                       "latest most; whole: over the trace\n");
     fprintf(r->table, "%-*s %-8s %9s %9s %9s %8s %8s %9s %8s %8s\n", r->name_width, "trace", "policy", "cache of",
             "budget", "predicted", "miss", "whole", "predicted", "byte m.", "whole");
     for (size_t i = 0; i < count; i++) print_curve_line(r, name, &lines[i]);
     curve_error e = curve_error_of(lines, count);
     if (e.compared > 0)
-        fprintf(r->table,
-                "# %zu predictions of object misses at 1/4 to 4 times the budget: off by %.4f on the mean, %.4f at most\n",
-                e.compared, e.mean, e.worst);
+        fprintf(
+            r->table,
+            "# %zu predictions of object misses at 1/4 to 4 times the budget: off by %.4f on the mean, %.4f at most\n",
+            e.compared, e.mean, e.worst);
 }
 
 void report_curve(report *r, const char *name) {
