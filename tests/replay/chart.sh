@@ -85,7 +85,7 @@ awk -F, '
     $5 != 16777216 || $7 < -0.01 || $7 > 1.01 { print "out of range: " $0; bad = 1 }
     END { if (!compared) { print "nothing compared"; bad = 1 } exit bad }' "$dir/b.csv" "$dir/curve.csv" >>"$dir/err" ||
     fail "the CSV of the curve"
-grep -q '^# [0-9]* predictions of object misses: off by ' "$dir/out" || fail "the table sums up how far they are off"
+grep -q '^# [0-9]* predictions of object misses at 1/4 to 4 times the budget: off by ' "$dir/out" || fail "the table sums up how far they are off"
 
 # ---- bytes, several traces, names that mean something to others
 odd="$dir/it's <a> & \"b\".txt"
