@@ -56,11 +56,12 @@ void nm__adapt_open(nm__adapt *a, nm_cache_objective objective, unsigned protect
 
 static void share_room(nm__adapt *a) {
     size_t room = (size_t)((double)a->room * ((double)a->threshold + 1) / 4294967296.0);
-    for (unsigned way = 0; way < NM__WAYS; way++) nm__shadow_set_room(&a->shadows[way], room);
+    for (unsigned way = 0; way < NM__WAYS; way++) nm__shadow_set_room(&a->shadows[way], room, a->largest);
 }
 
-void nm__adapt_set_room(nm__adapt *a, size_t bytes) {
+void nm__adapt_set_room(nm__adapt *a, size_t bytes, size_t largest) {
     a->room = bytes;
+    a->largest = largest;
     if (a->threshold != 0) share_room(a);
 }
 

@@ -19,8 +19,8 @@ typedef struct nm__adapt {
     NM_ATOMIC(uint32_t) threshold; /* a key is sampled if its sample is below; 0: off */
     NM_ATOMIC(uint32_t) version;   /* changes with the setting */
     nm_cache_objective objective;
-    unsigned way; /* in force */
-    size_t room;  /* of the whole cache */
+    unsigned way;         /* in force */
+    size_t room, largest; /* of the whole cache */
     uint64_t clock;
     uint32_t until_worth, until_fade, until_halve; /* requests until that is due */
     double requests;                               /* decayed, and so are the scores: hits or bytes */
@@ -41,8 +41,8 @@ size_t nm__adapt_bytes(uint32_t nodes);
  * for ever; more than for NM__ADAPT_NODES_MAX is not used. */
 void nm__adapt_open(nm__adapt *a, nm_cache_objective objective, unsigned protected_percent, void *memory, size_t bytes);
 
-/* The bytes that the entries of the whole cache may have. */
-void nm__adapt_set_room(nm__adapt *a, size_t bytes);
+/* The bytes that the entries of the whole cache may have, and the largest of them. */
+void nm__adapt_set_room(nm__adapt *a, size_t bytes, size_t largest);
 
 /* Any thread. */
 static inline bool nm__adapt_sampled(const nm__adapt *a, uint64_t hash) {

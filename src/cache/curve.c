@@ -15,9 +15,9 @@ static size_t aligned(size_t bytes) { return (bytes + 63) / 64 * 64; }
 /* ---- opening ---- */
 
 uint32_t nm__curve_nodes(unsigned point, uint32_t nodes) {
-    if (point >= 2) return nodes;
-    uint32_t fewer = point == 0 ? nodes / 4 : nodes / 2;
-    return fewer != 0 ? fewer : 1;
+    static const uint32_t eighths[NM__CURVE_POINTS] = {2, 3, 4, 0, 7, 12, 10};
+    uint32_t own = nodes * eighths[point] / 8;
+    return own != 0 ? own : 1;
 }
 
 static size_t mini_bytes(nm_cache_policy policy, bool adapting, uint32_t nodes) {
@@ -61,15 +61,16 @@ static uint32_t threshold_of(const nm__mini *mini) {
 static double share_of(const nm__mini *mini) { return ((double)threshold_of(mini) + 1) / 4294967296.0; }
 
 static void share_room(nm__mini *mini) {
-    nm__shadow_set_room(mini->shadow, (size_t)((double)mini->room * share_of(mini)));
+    nm__shadow_set_room(mini->shadow, (size_t)((double)mini->room * share_of(mini)), mini->largest);
 }
 
-void nm__curve_set_rooms(nm__curve *c, const size_t rooms[NM__CURVE_POINTS]) {
+void nm__curve_set_rooms(nm__curve *c, const size_t rooms[NM__CURVE_POINTS], const size_t largest[NM__CURVE_POINTS]) {
     for (unsigned i = 0; i < NM__CURVE_POINTS; i++) {
         nm__mini *mini = &c->minis[i];
-        if (mini->room == rooms[i]) continue;
+        if (mini->room == rooms[i] && mini->largest == largest[i]) continue;
         mini->room = rooms[i];
-        if (mini->adapt != NULL) nm__adapt_set_room(mini->adapt, rooms[i]);
+        mini->largest = largest[i];
+        if (mini->adapt != NULL) nm__adapt_set_room(mini->adapt, rooms[i], largest[i]);
         if (mini->shadow != NULL) share_room(mini);
     }
 }

@@ -25,10 +25,10 @@
 #define NM__CURVE_PARTS 16u
 
 typedef struct nm__mini {
-    nm__shadow *shadow; /* one of the two is NULL, of the point of the cache itself both */
-    nm__adapt *adapt;   /* of NM_CACHE_ADAPTIVE, unless that was too dear: then it follows the cache's setting */
-    size_t room;        /* of a whole cache of this size */
-    uint32_t threshold; /* of `shadow`: UINT32_MAX are all keys */
+    nm__shadow *shadow;   /* one of the two is NULL, of the point of the cache itself both */
+    nm__adapt *adapt;     /* of NM_CACHE_ADAPTIVE, unless that was too dear: then it follows the cache's setting */
+    size_t room, largest; /* of a whole cache of this size */
+    uint32_t threshold;   /* of `shadow`: UINT32_MAX are all keys */
     /* All decayed, a request for as many as its sample stands for. By part: what it missed, what the cache missed. */
     float misses[NM__CURVE_PARTS], cache_misses[NM__CURVE_PARTS];
     double hits, hit_bytes, missed, missed_bytes; /* to know the weight of a hit and that of a miss */
@@ -42,7 +42,7 @@ typedef struct nm__curve {
     uint64_t unfaded; /* requests since the last step of decay */
 } nm__curve;
 
-/* Nodes of the points' caches: those of small ones come from a larger share of the keys, so that fewer are as good. */
+/* Nodes of a point's cache: those of a small one come from a larger share of the keys, so that fewer are as good, and cost as much. */
 uint32_t nm__curve_nodes(unsigned point, uint32_t nodes);
 
 /* The memory beside the struct for so many nodes a point. `adapting`: each point adapts itself. */
@@ -53,8 +53,8 @@ size_t nm__curve_bytes(nm_cache_policy policy, bool adapting, uint32_t nodes);
 void nm__curve_open(nm__curve *c, nm_cache_policy policy, nm_cache_objective objective, unsigned protected_percent,
                     bool adapting, void *memory, uint32_t nodes);
 
-/* Bytes that the entries of a cache of each size may have. */
-void nm__curve_set_rooms(nm__curve *c, const size_t rooms[NM__CURVE_POINTS]);
+/* Bytes that the entries of a cache of each size may have, and the largest of them. */
+void nm__curve_set_rooms(nm__curve *c, const size_t rooms[NM__CURVE_POINTS], const size_t largest[NM__CURVE_POINTS]);
 
 /* For points that do not adapt themselves. */
 void nm__curve_follow(nm__curve *c, const nm__setting *setting);

@@ -4,7 +4,7 @@
 /* What it may take: a share of the budget, and something more, as its structs alone take 15 to 60 KiB; but never above the second share. */
 #define BUDGET_SHARE     64
 #define BUDGET_SHARE_MAX 24
-#define BYTES_MORE       ((size_t)8 << 10)
+#define BYTES_MORE       ((size_t)16 << 10)
 #define BYTES_MORE_ADAPT ((size_t)28 << 10)
 /* With fewer nodes than the least a prediction is off by more than it is worth, with more than the most hardly less than with these; see
  * bench/curve. Of points that adapt themselves each has four ways. */
@@ -92,11 +92,16 @@ static void set_limit(const nm_cache *cache, nm__sampler *s, size_t limit) {
     for (unsigned i = 0; i < NM__CURVE_POINTS; i++) s->left[i] = left_of(cache, (double)limit * factors[i]);
 }
 
-static void set_rooms(nm__sampler *s) {
-    size_t rooms[NM__CURVE_POINTS];
-    for (unsigned i = 0; i < NM__CURVE_POINTS; i++) rooms[i] = (size_t)(s->usable * s->left[i]);
-    if (s->curve != NULL) nm__curve_set_rooms(s->curve, rooms);
-    if (s->adapt != NULL) nm__adapt_set_room(s->adapt, rooms[NM__CURVE_SELF]);
+static void set_rooms(const nm_cache *cache, nm__sampler *s) {
+    size_t rooms[NM__CURVE_POINTS], largest[NM__CURVE_POINTS];
+    for (unsigned i = 0; i < NM__CURVE_POINTS; i++) {
+        rooms[i] = (size_t)(s->usable * s->left[i]);
+        /* The sampler goes for it, if need be. */
+        double most = (double)s->limit * factors[i] - (double)cache->least_bytes;
+        largest[i] = most > 0 ? (size_t)most : 0;
+    }
+    if (s->curve != NULL) nm__curve_set_rooms(s->curve, rooms, largest);
+    if (s->adapt != NULL) nm__adapt_set_room(s->adapt, rooms[NM__CURVE_SELF], largest[NM__CURVE_SELF]);
 }
 
 /* Only looked at without the lock. Closed for a while: all keys, so that misses are counted. */
@@ -140,7 +145,7 @@ static bool begin(nm_cache *cache, nm__sampler *s, const nm__sampler_plan *plan,
     nm_atomic_store(&s->bytes, plan->bytes, NM_RELAXED); /* relaxed, like all here: a figure */
     nm_atomic_store(&s->unclear, 0u, NM_RELAXED);
     set_limit(cache, s, limit);
-    set_rooms(s);
+    set_rooms(cache, s);
     return true;
 }
 
@@ -227,7 +232,21 @@ size_t nm__sampler_drop(nm_cache *cache, bool wait) {
     return bytes;
 }
 
+void nm__sampler_stop(nm_cache *cache) {
+    (void)nm__sampler_drop(cache, true);
+    cache->sampler.pause = 0;
+    set_threshold(cache, &cache->sampler);
+}
+
 /* ---- requests ---- */
+
+/* A full cache shows what it can hold: at most, for where a large entry has just gone for a small one there is more. The most of late. */
+#define USABLE_FADE 32
+
+static void note_usable(nm__sampler *s, double usable) {
+    if (usable < s->usable) usable = s->usable + (usable - s->usable) / USABLE_FADE;
+    s->usable = usable < 1 ? usable : 1;
+}
 
 static void tick(nm_cache *cache, nm__sampler *s) {
     if (++s->ticks < TICK) return;
@@ -238,12 +257,9 @@ static void tick(nm_cache *cache, nm__sampler *s) {
         if (other && s->curve != NULL) nm__curve_forget(s->curve);
         set_limit(cache, s, limit);
     }
-    /* A full cache shows what it can hold. */
-    if (granted >= limit - limit / 16 && s->left[NM__CURVE_SELF] > 0) {
-        double usable = (double)nm_cache_used(cache) / s->left[NM__CURVE_SELF];
-        s->usable = usable < 1 ? usable : 1;
-    }
-    set_rooms(s);
+    if (granted >= limit - limit / 16 && s->left[NM__CURVE_SELF] > 0)
+        note_usable(s, (double)nm_cache_used(cache) / s->left[NM__CURVE_SELF]);
+    set_rooms(cache, s);
     set_threshold(cache, s);
     if (s->curve == NULL) return;
     /* Those told stand for those skipped. relaxed: a figure; one that comes meanwhile counts with the next */

@@ -50,6 +50,9 @@ bool nm__sampler_fit(nm_cache *cache);
  * that is held. */
 size_t nm__sampler_drop(nm_cache *cache, bool wait);
 
+/* Drops it for ever: for benchmarks, and before the first use. */
+void nm__sampler_stop(nm_cache *cache);
+
 /* A look-up of a sampled key that hit an entry of this weight; that missed; an entry that was put; one that was taken away by the user or by
  * time. Any lock may be held but the sampler's; at a miss none. */
 void nm__sampler_hit(nm_cache *cache, uint64_t hash, size_t weight);

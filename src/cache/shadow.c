@@ -49,7 +49,10 @@ static void fit_tables(nm__shadow *s) {
     if (bytes != 0) nm__policy_set_tables(&s->policy, (unsigned char *)s->nodes + nodes_bytes(s->node_count), bytes);
 }
 
-void nm__shadow_set_room(nm__shadow *s, size_t bytes) { nm__policy_set_room(&s->policy, bytes); }
+void nm__shadow_set_room(nm__shadow *s, size_t bytes, size_t largest) {
+    s->largest = largest;
+    nm__policy_set_room(&s->policy, bytes);
+}
 
 /* Sampled keys are those with a small sample: all but its high bits are even among them. */
 static uint16_t *bucket_of(const nm__shadow *s, uint32_t sample) {
@@ -96,10 +99,12 @@ bool nm__shadow_look(nm__shadow *s, uint64_t hash, size_t *weight_out) {
     return true;
 }
 
-static uint32_t kept_weight(size_t weight) { return weight < UINT32_MAX ? (uint32_t)weight : UINT32_MAX; }
+static uint32_t kept_weight(const nm__shadow *s, size_t weight) {
+    if (weight > s->policy.room) weight = s->policy.room;
+    return weight < UINT32_MAX ? (uint32_t)weight : UINT32_MAX;
+}
 
 static void keep(nm__shadow *s, uint32_t sample, uint32_t kept) {
-    if (kept > s->policy.room) return;
     evict(s, kept);
     if (s->free == 0) {
         s->crowded = true;
@@ -130,9 +135,9 @@ static void reweigh(nm__shadow *s, uint32_t at, uint32_t kept) {
 }
 
 bool nm__shadow_use(nm__shadow *s, uint64_t hash, size_t weight) {
-    uint32_t sample = nm__sample_of(hash), at = find(s, sample), kept = kept_weight(weight);
+    uint32_t sample = nm__sample_of(hash), at = find(s, sample), kept = kept_weight(s, weight);
     if (at == 0) {
-        keep(s, sample, kept);
+        if (weight <= s->largest) keep(s, sample, kept);
         return false;
     }
     nm__policy_hit(&s->policy, at * UNITS, hash_for(sample));
@@ -142,10 +147,11 @@ bool nm__shadow_use(nm__shadow *s, uint64_t hash, size_t weight) {
 
 bool nm__shadow_put(nm__shadow *s, uint64_t hash, size_t weight) {
     uint32_t sample = nm__sample_of(hash), at = find(s, sample);
+    if (weight > s->largest) return at != 0; /* what was there stays */
     if (at != 0)
-        reweigh(s, at, kept_weight(weight));
+        reweigh(s, at, kept_weight(s, weight));
     else
-        keep(s, sample, kept_weight(weight));
+        keep(s, sample, kept_weight(s, weight));
     return at != 0;
 }
 

@@ -24,7 +24,7 @@ static inline uint32_t nm__sample_of(uint64_t hash) {
 
 typedef struct nm__shadow_node {
     nm__node node;
-    uint32_t weight; /* of those above 4 GiB: 4 GiB */
+    uint32_t weight; /* not above the room when it came, nor above 4 GiB */
     uint32_t hash;   /* the low half, spread */
     uint16_t chain;  /* the next in its bucket; of a free node: the next free one */
     uint16_t bucket; /* not of this node: the head of the bucket with its number */
@@ -36,6 +36,7 @@ typedef struct nm__shadow {
     uint32_t used_count;
     uint32_t free;
     uint32_t tables_for; /* nodes that the ghosts are many enough for */
+    size_t largest;      /* entry that a cache of this size takes in */
     bool crowded;        /* a node was evicted for want of nodes, not of room; the user clears it */
     nm__policy policy;
 } nm__shadow;
@@ -50,16 +51,17 @@ size_t nm__shadow_bytes(nm_cache_policy policy, uint32_t nodes);
 void nm__shadow_open(nm__shadow *s, nm_cache_policy policy, nm_cache_objective objective, unsigned protected_percent,
                      void *memory, uint32_t nodes);
 
-/* The room may change at any time; what does not fit any more goes at the next puts. O(1). */
-void nm__shadow_set_room(nm__shadow *s, size_t bytes);
+/* The room may change at any time; what does not fit any more goes at the next puts. Entries above `largest` are refused; others that are
+ * above the room, as that is a part of the cache's, take all of it. O(1). */
+void nm__shadow_set_room(nm__shadow *s, size_t bytes, size_t largest);
 
 /* O(1). weight_out, may be NULL: of the one that hit. */
 bool nm__shadow_look(nm__shadow *s, uint64_t hash, size_t *weight_out);
 
-/* A look-up, of an entry with this weight, which is kept if it is absent and not larger than the room. O(evicted). */
+/* A look-up, of an entry with this weight, which is kept if it is absent. O(evicted). */
 bool nm__shadow_use(nm__shadow *s, uint64_t hash, size_t weight);
 
-/* It is kept if it is absent, as above; else it has this weight now and is the most recent of its rank, as in the cache. True: it was there.
+/* It is kept if it is absent; else it has this weight now and is the most recent of its rank, as in the cache. True: it was there.
  * O(evicted). */
 bool nm__shadow_put(nm__shadow *s, uint64_t hash, size_t weight);
 /* Nothing if it is absent. */
