@@ -17,7 +17,8 @@ csv=${1:-$build/compare-curves.csv}
 [ -x "$build/bin/nebula-replay" ] || { echo "$build/bin/nebula-replay is not there: build it" >&2; exit 1; }
 shopt -s nullglob
 traces=()
-for name in ${TRACES:-'*'}; do traces+=("$folder"/$name.txt "$folder"/$name.txt.gz "$folder"/$name.txt.xz "$folder"/$name.txt.zst); done
+read -ra names <<<"${TRACES:-*}"
+for name in "${names[@]}"; do traces+=("$folder"/$name.txt "$folder"/$name.txt.gz "$folder"/$name.txt.xz "$folder"/$name.txt.zst); done
 present=()
 for trace in "${traces[@]}"; do if [ -r "$trace" ]; then present+=("$trace"); fi; done
 [ ${#present[@]} -gt 0 ] || { echo "no traces in $folder" >&2; exit 77; }
