@@ -199,7 +199,7 @@ static uint32_t evict(nm__hunt *hunt) {
         nm__doomed_finish(shard, hunt->doomed);
         return 0;
     }
-    if (large && nm__window_compact_any(shard, units)) return nm__heap_take(heap, units);
+    if (large) hunt->doomed->seed = 0; /* the whole heap is looked at, and what was free is free elsewhere afterwards */
     for (int i = 0; hunt->doomed->seed != 0; i++) {
         if (nm__window_compact(shard, hunt->doomed->seed, units)) return nm__heap_take(heap, units);
         hunt->doomed->seed = i < NM__PLACE_SEEDS && heap->free_units > units ? nm__heap_largest(heap) : 0;
