@@ -9,8 +9,9 @@
 
 #include "units.h"
 
-/* Whoever is further off than this at a budget of at least 4 MiB is marked. */
 #define NEAR 0.005
+/* Runs of a policy that asks for hashes, each with others. */
+#define RUNS 3
 
 typedef struct row {
     char trace[64]; /* without its ending */
@@ -44,7 +45,7 @@ static const struct {
 /* Of a policy in a class of budgets. The mean of reductions is over traces of each trace's mean. */
 typedef struct tally {
     size_t points, far, far_in_bytes, traces;
-    double worst, worst_in_bytes, sum, sum_in_bytes, reductions;
+    double worst, worst_in_bytes, sum, sum_in_bytes, reductions, worst_reduction;
     double trace_reductions;
     size_t trace_points;
     char worst_at[96], worst_in_bytes_at[96];
@@ -130,40 +131,63 @@ static bool reduction(const rows *r, const row *at, double *out) {
     return false;
 }
 
-static void note(tally *t, const rows *all, const row *at, double by, double in_bytes, const char *budget_text) {
-    double reduced;
+/* Misses of a policy alone. */
+typedef struct alone {
+    double mean, least, most;
+} alone;
+
+static bool run_alone(requests *r, const row *at, uint64_t bytes, alone *out) {
+    nm_cache_policy policy = policies[at->policy].policy;
+    int runs = policy == NM_CACHE_S3FIFO || policy == NM_CACHE_ADAPTIVE ? RUNS : 1;
+    *out = (alone){.least = 1};
+    for (int i = 0; i < runs; i++) {
+        outcome result;
+        if (!policies_replay(r, policy, at->objective, bytes, &result)) return false;
+        double misses = misses_of(r, at, &result);
+        out->mean += misses / runs;
+        out->least = fmin(out->least, misses);
+        out->most = fmax(out->most, misses);
+        if (runs > 1) requests_rehash(r);
+    }
+    return true;
+}
+
+static bool is_far(const row *at, const alone *of) {
+    return at->misses < of->least - NEAR || at->misses > of->most + NEAR;
+}
+
+static void note(tally *t, const rows *all, const row *at, const alone *in_budget, const alone *in_bytes,
+                 const char *budget_text) {
+    double reduced, by = at->misses - in_budget->mean, by_in_bytes = at->misses - in_bytes->mean;
     t->points++;
-    t->far += fabs(by) > NEAR;
-    t->far_in_bytes += fabs(in_bytes) > NEAR;
+    t->far += is_far(at, in_budget);
+    t->far_in_bytes += is_far(at, in_bytes);
     t->sum += fabs(by);
-    t->sum_in_bytes += fabs(in_bytes);
+    t->sum_in_bytes += fabs(by_in_bytes);
     note_worst(&t->worst, t->worst_at, sizeof t->worst_at, by, at, budget_text);
-    note_worst(&t->worst_in_bytes, t->worst_in_bytes_at, sizeof t->worst_in_bytes_at, in_bytes, at, budget_text);
+    note_worst(&t->worst_in_bytes, t->worst_in_bytes_at, sizeof t->worst_in_bytes_at, by_in_bytes, at, budget_text);
     if (!reduction(all, at, &reduced)) return;
+    if (reduced < t->worst_reduction) t->worst_reduction = reduced;
     t->trace_reductions += reduced;
     t->trace_points++;
 }
 
 static bool compare(requests *r, const rows *all, const row *at, tally tallies[CLASSES][POLICIES]) {
-    outcome same_budget, same_bytes;
+    alone in_budget, in_bytes;
     char text[UNITS_TEXT_BYTES];
-    nm_cache_policy policy = policies[at->policy].policy;
-    if (!policies_replay(r, policy, at->objective, at->budget_bytes, &same_budget) ||
-        !policies_replay(r, policy, at->objective, at->used_bytes, &same_bytes))
-        return false;
-    double alone = misses_of(r, at, &same_budget), in_bytes = misses_of(r, at, &same_bytes);
-    double by = at->misses - alone, by_in_bytes = at->misses - in_bytes,
-           percent = 100 * (double)at->budget_bytes / (double)r->unique_weight;
+    if (!run_alone(r, at, at->budget_bytes, &in_budget) || !run_alone(r, at, at->used_bytes, &in_bytes)) return false;
     const char *budget_text = units_bytes(text, at->budget_bytes);
     bool counts = at->budget_bytes >= classes[CLASSES - 1].least;
-    printf("%-18s %10s %5.3g%% %-8s  %.4f  %.4f %+.4f%s  %5.1f%%  %.4f %+.4f%s\n", at->trace, budget_text, percent,
-           policies[at->policy].name, at->misses, alone, by, counts && fabs(by) > NEAR ? "*" : " ",
-           100 * (double)at->used_bytes / (double)at->budget_bytes, in_bytes, by_in_bytes,
-           counts && fabs(by_in_bytes) > NEAR ? "*" : " ");
+    printf("%-18s %10s %5.3g%% %-8s  %.4f  %.4f %.4f %+.4f%s  %5.1f%%  %.4f %.4f %+.4f%s\n", at->trace, budget_text,
+           100 * (double)at->budget_bytes / (double)r->unique_weight, policies[at->policy].name, at->misses,
+           in_budget.mean, in_budget.most - in_budget.least, at->misses - in_budget.mean,
+           counts && is_far(at, &in_budget) ? "*" : " ", 100 * (double)at->used_bytes / (double)at->budget_bytes,
+           in_bytes.mean, in_bytes.most - in_bytes.least, at->misses - in_bytes.mean,
+           counts && is_far(at, &in_bytes) ? "*" : " ");
     fflush(stdout);
     for (size_t c = 0; c < CLASSES; c++)
         if (at->budget_bytes >= classes[c].least && at->budget_bytes <= classes[c].most)
-            note(&tallies[c][at->policy], all, at, by, by_in_bytes, budget_text);
+            note(&tallies[c][at->policy], all, at, &in_budget, &in_bytes, budget_text);
     return true;
 }
 
@@ -188,9 +212,10 @@ static void print_summary(tally tallies[CLASSES][POLICIES]) {
             const tally *t = &tallies[c][p];
             if (t->points == 0) continue;
             double n = (double)t->points;
-            printf("%-11s  %6zu  %17.4f  %+.4f  %10zu  %16.4f  %+.4f  %10zu  %+.4f (%zu traces)\n", policies[p].name,
-                   t->points, t->sum / n, t->worst, t->far, t->sum_in_bytes / n, t->worst_in_bytes, t->far_in_bytes,
-                   t->traces != 0 ? t->reductions / (double)t->traces : 0, t->traces);
+            printf("%-11s  %6zu  %17.4f  %+.4f  %10zu  %16.4f  %+.4f  %10zu  %19.4f  %+.4f (%zu traces)\n",
+                   policies[p].name, t->points, t->sum / n, t->worst, t->far, t->sum_in_bytes / n, t->worst_in_bytes,
+                   t->far_in_bytes, t->traces != 0 ? t->reductions / (double)t->traces : 0, t->worst_reduction,
+                   t->traces);
         }
     }
     printf("\nworst from 4 MiB\n");
@@ -209,8 +234,8 @@ int against(const char *program, const char *csv, char **paths, int path_count) 
         free(all.all);
         return 1;
     }
-    printf("%-18s %10s %6s %-8s  %-6s  %-6s %-7s   %6s  %-6s %s\n", "trace", "budget", "", "policy", "whole", "alone",
-           "differs", "used", "alone", "differs");
+    printf("%-18s %10s %6s %-8s  %-6s  %-6s %-6s %-7s   %6s  %-6s %-6s %s\n", "trace", "budget", "", "policy", "whole",
+           "alone", "spread", "differs", "used", "alone", "spread", "differs");
     bool good = true;
     for (int i = 0; i < path_count && good; i++) {
         requests r;

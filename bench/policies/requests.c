@@ -167,6 +167,11 @@ bool requests_read(requests *r, requests_weights weights, const char *program, c
     return good;
 }
 
+void requests_rehash(requests *r) {
+    for (uint32_t key = 1; key <= r->key_count; key++)
+        r->hashes[key] = nm__siphash13(hash_key, &r->hashes[key], sizeof r->hashes[key]);
+}
+
 void requests_free(requests *r) {
     free(r->keys);
     free(r->hashes);

@@ -25,6 +25,8 @@ typedef enum requests_weights {
 
 /* False: prints why. */
 bool requests_read(requests *r, requests_weights weights, const char *program, const char *path);
+/* Other hashes for the same keys: other samples, other ghosts that are mistaken for each other. */
+void requests_rehash(requests *r);
 void requests_free(requests *r);
 
 #endif

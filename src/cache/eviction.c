@@ -92,7 +92,7 @@ static void slru_demote(nm__policy *p) {
 }
 
 /* In front from now on. Time goes on whenever as much came there as a 16th of the segment that is evicted last: 8 bits of it come
- * round after four turnovers, and nothing lies there so long. */
+ * round after 16 turnovers, and nothing lies there so long. */
 static uint32_t to_front(nm__policy *p, uint32_t state, nm__segment segment, size_t weight) {
     p->fronted += weight;
     if (p->fronted > (p->protected_limit != 0 ? p->protected_limit : p->room) / NM__FRONT_SHARE) {

@@ -17,8 +17,12 @@
 /* Evicting a few entries more than a small one needs costs less than moving its neighbours, and keeps as much free as makes
  * the next ones fit at once. Of large ones each costs too much. */
 #define NM__SMALL_EXTRA 4
-/* From this share of free units on, which are not enough in one place, the policy has to do without them. */
-#define NM__PIECES 32
+/* An entry of that part of the heap evicts only what it lacks: moving all others costs less than what else would leave for it. */
+#define NM__LARGE_PART 16
+/* From this share of free units on, of which an entry could have that part and finds it nowhere in one place, the policy has to do without
+ * them. One that wants more says nothing of them: a larger one may have left just now, and the next ones fit in. */
+#define NM__PIECES     32
+#define NM__PIECE_PART 16
 /* Growth that the scope refused is not asked for again at once: the asking climbs all ancestors. */
 #define NM__SHY_MAX 255u
 
@@ -163,20 +167,30 @@ static bool evict_next(nm__hunt *hunt, uint32_t *at) {
     return true;
 }
 
+/* Room in pieces that nobody can use is none: else what was used once would keep it for ever, and new entries only each other's. */
+static void fit_room(nm__shard *shard, uint32_t units) {
+    const nm__heap *heap = &shard->heap;
+    if (heap->free_units > heap->end / NM__PIECES && units <= heap->free_units / NM__PIECE_PART)
+        nm__policy_set_room(&shard->policy, shard->used_bytes);
+    else if (NM_UNLIKELY(shard->policy.room < nm__heap_bytes(heap)))
+        nm__shard_share(shard);
+}
+
 /* Evicts from the tail until the units fit or as many are free as are wanted, then compacts; at last empties a window. 0: turn
  * again. */
 static uint32_t evict(nm__hunt *hunt) {
     nm__shard *shard = hunt->shard;
     nm__heap *heap = &shard->heap;
     uint32_t at, lo, hi, units = hunt->units;
-    /* Room in pieces that nobody can use is none: else what was used once would keep it for ever, and new entries only each other's. */
-    if (heap->free_units > heap->end / NM__PIECES) nm__policy_set_room(&shard->policy, shard->used_bytes);
+    fit_room(shard, units);
     /* Much is free, in pieces that are too small: compacting costs no entry. */
     uint32_t loose = heap->end / (units <= NM__SMALL_UNITS ? NM__LOOSE_SMALL : NM__LOOSE_LARGE), seed;
     if (hunt->evicted == 0 && heap->free_units > loose && heap->free_units / 2 >= units &&
         (seed = nm__heap_largest(heap)) != 0 && nm__window_compact(shard, seed, units))
         return nm__heap_take(heap, units);
+    bool large = units >= heap->end / NM__LARGE_PART;
     uint32_t enough = units <= NM__SMALL_UNITS ? units * NM__SMALL_EXTRA : units;
+    if (large) enough = hunt->evicted + (units - nm__min(units, heap->free_units));
     while (hunt->evicted < enough) {
         if (!evict_next(hunt, &at)) break;
         if (at != 0) return at;
@@ -185,6 +199,7 @@ static uint32_t evict(nm__hunt *hunt) {
         nm__doomed_finish(shard, hunt->doomed);
         return 0;
     }
+    if (large) hunt->doomed->seed = 0; /* the whole heap is looked at, and what was free is free elsewhere afterwards */
     for (int i = 0; hunt->doomed->seed != 0; i++) {
         if (nm__window_compact(shard, hunt->doomed->seed, units)) return nm__heap_take(heap, units);
         hunt->doomed->seed = i < NM__PLACE_SEEDS && heap->free_units > units ? nm__heap_largest(heap) : 0;

@@ -24,8 +24,8 @@ for threads in 1 2 4 7; do
         !($11 <= $12 && $12 <= $5) { print "used <= granted <= budget: " $0; bad = 1 }
         # what was missed and taken in is there, was evicted, or two threads missed and put it at once
         $9 + $10 > $7 * $6 + 0.5 { print "more evicted and rejected than missed: " $0; bad = 1 }
-        # threads share the trace by batches of 512, so a request comes early or late by a few batches, or by as many
-        # as others do in a time slice, where there are more threads than processors
+        # threads share the trace by batches of 512, so a request comes early or late by a few batches, or by more
+        # on a busy machine; and each run has another hash, which alone moves the figures of several shards by 0.01 to 0.02
         ($7 - alone[$2 "," $5]) ^ 2 > 0.05 ^ 2 { print "miss ratio " $7 ", alone " alone[$2 "," $5]; bad = 1 }
         END { if (rows != 2 * split(policies, list, ",")) { print rows " rows"; bad = 1 } exit bad }' \
         "$dir/1.csv" "$dir/$threads.csv"

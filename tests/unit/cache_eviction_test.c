@@ -1,13 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 /* The policies: SLRU against a textbook that shares nothing with it, all of them against a model of what is there. */
-#define _DEFAULT_SOURCE /* popen */
+#define _DEFAULT_SOURCE /* popen, in textbook.h */
 #include "cache/eviction.h"
 
-#include <unistd.h>
+#include "textbook.h"
 
-#include "testing.h"
-
-#define KEYS 30000u
+#define KEYS TEXTBOOK_KEYS
 
 /* ---- the owner's side: keys with a weight each, number = 2 * key ---- */
 
@@ -69,64 +67,11 @@ static bool request(uint32_t key, uint32_t weight, size_t room) {
     return false;
 }
 
-/* ---- the textbook: two arrays of keys, most recent first, all of weight 1; nothing clever ---- */
-
-typedef struct textbook {
-    uint32_t probation[KEYS], protected[KEYS];
-    size_t probation_count, protected_count, capacity, protected_capacity;
-} textbook;
-
-static bool leaves(uint32_t *list, size_t *count, uint32_t key) {
-    for (size_t i = 0; i < *count; i++)
-        if (list[i] == key) {
-            memmove(list + i, list + i + 1, (*count - i - 1) * sizeof *list);
-            (*count)--;
-            return true;
-        }
-    return false;
-}
-
-static void put_front(uint32_t *list, size_t *count, uint32_t key) {
-    memmove(list + 1, list, *count * sizeof *list);
-    list[0] = key;
-    (*count)++;
-}
-
-static bool textbook_request(textbook *t, uint32_t key) {
-    if (leaves(t->protected, &t->protected_count, key)) {
-        put_front(t->protected, &t->protected_count, key);
-        return true;
-    }
-    if (leaves(t->probation, &t->probation_count, key)) {
-        if (t->protected_capacity == 0) {
-            put_front(t->probation, &t->probation_count, key);
-            return true;
-        }
-        put_front(t->protected, &t->protected_count, key);
-        while (t->protected_count > t->protected_capacity)
-            put_front(t->probation, &t->probation_count, t->protected[--t->protected_count]);
-        return true;
-    }
-    if (t->probation_count + t->protected_count == t->capacity) {
-        if (t->probation_count > 0)
-            t->probation_count--;
-        else
-            t->protected_count--;
-    }
-    if (t->protected_count < t->protected_capacity)
-        put_front(t->protected, &t->protected_count, key);
-    else
-        put_front(t->probation, &t->probation_count, key);
-    return false;
-}
-
 static textbook book;
 
 static void open_both(nm_cache_policy which, size_t capacity) {
     open_policy(which, NM_OBJECTIVE_HITS, capacity);
-    memset(&book, 0, sizeof book);
-    book.capacity = capacity;
-    book.protected_capacity = which == NM_CACHE_LRU ? 0 : capacity * 80 / 100;
+    textbook_open(&book, capacity, which == NM_CACHE_LRU ? 0 : 80);
 }
 
 /* Mostly a skewed choice, now and then a scan: what tells SLRU from LRU. */
@@ -172,28 +117,17 @@ static void slru_hits_as_the_textbook_on_real_traces(void **state) {
         const char *name;
         uint32_t keys;
     } traces[] = {{"cache2k-web07", 20484}, {"lirs-2_pools", 9939}, {"lirs-multi2", 5684}, {"lirs-gli", 2529}};
-    const char *folder = getenv("NEBULA_TRACES");
-    if (folder == NULL || TEST_SLOW) {
-        print_message("skipped: NEBULA_TRACES is not set, or a sanitizer is on\n");
-        skip();
-    }
+    if (!trace_folder()) skip();
     for (size_t t = 0; t < sizeof traces / sizeof *traces; t++) {
-        char command[512];
         size_t capacity = traces[t].keys / 20;
         long wanted = 0, hits = 0, count = 0;
-        assert_in_range(snprintf(command, sizeof command, "exec zstd -dcq '%s/%s.txt.zst'", folder, traces[t].name), 1,
-                        sizeof command - 1);
-        FILE *from = popen(command, "r");
-        assert_non_null(from);
+        FILE *from = trace_open(traces[t].name);
         open_both(NM_CACHE_SLRU, capacity);
-        unsigned key, size;
-        while (fscanf(from, "%u %u", &key, &size) == 2) {
-            assert_in_range(key, 1, KEYS - 1);
+        for (uint32_t key; (key = trace_next(from)) != 0; count++) {
             hits += request(key, 1, capacity);
             wanted += textbook_request(&book, key);
-            count++;
         }
-        assert_int_equal(pclose(from), 0);
+        trace_close(from);
         assert_true(count > 5000);
         print_message("%s: %ld of %ld hit, textbook %ld\n", traces[t].name, hits, count, wanted);
         assert_true((double)labs(hits - wanted) <= 0.002 * (double)count);
