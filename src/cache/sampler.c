@@ -7,7 +7,7 @@
 #define BYTES_MORE       ((size_t)16 << 10)
 #define BYTES_MORE_ADAPT ((size_t)28 << 10)
 /* With fewer nodes than the least a prediction is off by more than it is worth, with more than the most hardly less than with these; see
- * bench/curve. Of points that adapt themselves each has four ways. */
+ * scripts/compare-curves.sh. Of points that adapt themselves each has four ways. */
 #define ADAPT_NODES_LEAST 64u
 #define ADAPT_NODES_MOST  1000u
 #define CURVE_NODES_LEAST 48u
