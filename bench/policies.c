@@ -15,6 +15,7 @@
 #include <string.h>
 
 #include "cache/adapt.h"
+#include "cache/guard.h"
 #include "policies/against.h"
 #include "policies/references.h"
 #include "units.h"
@@ -77,8 +78,9 @@ static const nm__policy_owner owner = {.weight = weight_of, .hash = hash_of};
 typedef struct cache {
     nm__policy policy;
     nm__adapt adapt;
+    nm__guard guard;
     place *places;
-    void *tables, *adapt_memory;
+    void *tables, *adapt_memory, *guard_memory;
     size_t tables_least, tables_most; /* entries for which the tables are neither too many nor too few */
     bool adapting;
     uint32_t version;
@@ -95,6 +97,7 @@ static void cache_close(cache *c) {
     free(c->places);
     free(c->tables);
     free(c->adapt_memory);
+    free(c->guard_memory);
     free(c);
 }
 
@@ -106,9 +109,10 @@ static cache *cache_open(requests *r, nm_cache_policy policy, nm_cache_objective
     size_t adapt_bytes = c->adapting ? nm__adapt_bytes(NM__ADAPT_NODES_MAX) : 0;
     c->places = calloc((size_t)r->key_count + 1, sizeof *c->places);
     if (tables_bytes != 0) c->tables = zeroed(tables_bytes);
-    if (adapt_bytes != 0) c->adapt_memory = zeroed(adapt_bytes);
+    if (c->adapting) c->adapt_memory = zeroed(adapt_bytes);
+    if (c->adapting) c->guard_memory = zeroed(nm__guard_bytes(NM__GUARD_NODES_MAX));
     if (c->places == NULL || (tables_bytes != 0 && c->tables == NULL) ||
-        (adapt_bytes != 0 && c->adapt_memory == NULL)) {
+        (c->adapting && (c->adapt_memory == NULL || c->guard_memory == NULL))) {
         cache_close(c);
         return NULL;
     }
@@ -117,6 +121,8 @@ static cache *cache_open(requests *r, nm_cache_policy policy, nm_cache_objective
     if (c->adapting) {
         nm__adapt_open(&c->adapt, objective, 80, c->adapt_memory, adapt_bytes);
         nm__adapt_set_room(&c->adapt, bytes, bytes);
+        nm__guard_open(&c->guard, objective, c->guard_memory, NM__GUARD_NODES_MAX);
+        nm__guard_set_room(&c->guard, bytes, bytes);
     }
     return c;
 }
@@ -127,12 +133,15 @@ static void fit_tables(cache *c) {
     if (c->tables == NULL || (count >= c->tables_least && count <= c->tables_most)) return;
     nm__policy_set_tables(&c->policy, c->tables,
                           nm__policy_tables_bytes((nm_cache_policy)c->policy.policy, 0, count != 0 ? count : 1));
-    c->tables_least = count / 2;
+    c->tables_least = count - count / 8;
     c->tables_most = count + count / 4;
 }
 
 static void adapt(cache *c, uint64_t hash, size_t weight, bool hit) {
     if (nm__adapt_sampled(&c->adapt, hash)) nm__adapt_request(&c->adapt, hash, weight, hit);
+    if (hit ? nm__guard_hit(&c->guard, hash, weight) : nm__guard_miss(&c->guard, hash))
+        nm__adapt_restart(&c->adapt, nm__guard_threshold_for(&c->guard, nm__adapt_nodes(&c->adapt) / 2));
+    if (!hit) nm__guard_put(&c->guard, hash, weight);
     if (nm__adapt_version(&c->adapt) == c->version) return;
     c->version = nm__adapt_version(&c->adapt);
     nm__policy_set(&c->policy, nm__adapt_setting(&c->adapt));

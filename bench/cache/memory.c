@@ -106,7 +106,7 @@ static law_row run_stage(nm_cache *cache, int stage) {
     double mean = (MIX_MOST - MIX_LEAST) / log(MIX_MOST / MIX_LEAST); /* of the mix */
     if (stages[stage].value_bytes != 0) mean = (double)stages[stage].value_bytes;
     uint64_t keys = (uint64_t)(4 * (double)LAW_BUDGET / (mean + CACHE_KEY_BYTES)), seed = 0x5eed + (uint64_t)stage;
-    size_t least = 3000000, requests = 4 * keys < least ? least : 4 * (size_t)keys, counted = requests / 3, missed = 0;
+    size_t least = 6000000, requests = 4 * keys < least ? least : 4 * (size_t)keys, counted = requests / 3, missed = 0;
     cache_zipf zipf;
     law_row row = {0};
     cache_zipf_init(&zipf, keys);

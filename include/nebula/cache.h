@@ -21,7 +21,7 @@ extern "C" {
 typedef struct nm_cache nm_cache;
 
 typedef enum nm_cache_policy {
-    NM_CACHE_DEFAULT = 0, /* NM_CACHE_SLRU */
+    NM_CACHE_DEFAULT = 0, /* NM_CACHE_ADAPTIVE */
     NM_CACHE_SLRU,   /* segmented LRU by bytes (Karedla, Love, Wherry 1994): new entries go on probation, a hit moves
                              them to the protected segment; free protected room is filled first */
     NM_CACHE_LRU,    /* least recently used, for comparison */
@@ -62,9 +62,10 @@ typedef struct nm_cache_options {
     size_t budget_bytes;    /* most that the cache is ever granted, at least nm_cache_min_bytes; no default */
     nm_cache_policy policy; /* see nm_cache_policy */
     nm_cache_objective objective;
-    unsigned protected_percent; /* SLRU: share of the bytes that is protected, 1 to 99; 0 = 80 */
-    unsigned shard_count;       /* a power of two up to 256; 0 = one for each 4 MiB of budget, at most 16 */
-    uint64_t ttl_ms;            /* time to live of an entry put without one; 0 = NM_TTL_NEVER */
+    unsigned
+        protected_percent; /* SLRU, and ADAPTIVE as it begins: share of the bytes that is protected, 1 to 99; 0 = 80 */
+    unsigned shard_count;  /* a power of two up to 256; 0 = one for each 4 MiB of budget, at most 16 */
+    uint64_t ttl_ms;       /* time to live of an entry put without one; 0 = NM_TTL_NEVER */
     uint64_t negative_ttl_ms; /* how long nm_cache_get_or_load remembers that there is no such thing; 0 = not at all */
     nm_cache_hash hash;
     bool track_access;  /* every entry tells when it was read last, at 28 bytes more where it has neither flags

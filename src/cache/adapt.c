@@ -78,7 +78,7 @@ static void announce(nm__adapt *a) { nm_atomic_store(&a->version, a->version + 1
 static void sample_more(nm__adapt *a) {
     const nm__shadow *shadow = &a->shadows[a->way];
     if (a->threshold == UINT32_MAX || most_nodes(a) >= shadow->node_count / 4) return;
-    if (nm__shadow_used_bytes(shadow) < shadow->policy.room / 10 * 9) return;
+    if (!nm__shadow_is_full(shadow)) return;
     nm_atomic_store(&a->threshold, a->threshold > UINT32_MAX / 2 ? UINT32_MAX : a->threshold * 2, NM_RELAXED);
     share_room(a);
 }
@@ -158,15 +158,16 @@ static void fit_sample(nm__adapt *a) {
 }
 
 /* As many are new as the way in force takes in: those are its turnovers. */
-static void step_clock(nm__adapt *a) {
-    a->clock += nm__clock_step(a->shadows[a->way].used_count);
+static void step_clock(nm__adapt *a, size_t weight) {
+    const nm__shadow *shadow = &a->shadows[a->way];
+    a->clock += nm__clock_step(shadow->used_count, weight, nm__shadow_used_bytes(shadow));
     for (unsigned way = 0; way < NM__WAYS; way++) nm__policy_set_clock(&a->shadows[way].policy, a->clock);
 }
 
 bool nm__adapt_hit(nm__adapt *a, uint64_t hash, size_t weight) {
     nm__history_look(&a->history, nm__sample_of(hash), now(a));
     bool hit = nm__shadow_find(&a->shadows[a->way], hash) != 0;
-    if (!hit) step_clock(a);
+    if (!hit) step_clock(a, weight);
     for (unsigned way = 0; way < NM__WAYS; way++)
         if (nm__shadow_use(&a->shadows[way], hash, weight)) score(a, way, weight);
     note_rank(a, hash, true);
@@ -193,7 +194,7 @@ bool nm__adapt_miss(nm__adapt *a, uint64_t hash, size_t *weight_out) {
 
 bool nm__adapt_put(nm__adapt *a, uint64_t hash, size_t weight) {
     bool had = nm__shadow_find(&a->shadows[a->way], hash) != 0;
-    if (!had) step_clock(a);
+    if (!had) step_clock(a, weight);
     for (unsigned way = 0; way < NM__WAYS; way++) (void)nm__shadow_put(&a->shadows[way], hash, weight);
     note_rank(a, hash, false);
     count_request(a, weight);
@@ -207,4 +208,18 @@ void nm__adapt_remove(nm__adapt *a, uint64_t hash) {
 
 void nm__adapt_clear(nm__adapt *a) {
     for (unsigned way = 0; way < NM__WAYS; way++) nm__shadow_thin(&a->shadows[way], 0);
+}
+
+void nm__adapt_restart(nm__adapt *a, uint32_t threshold) {
+    if (a->threshold == 0 || (a->way == WAY_AGE && threshold / 4 <= a->threshold)) return;
+    nm__adapt_clear(a);
+    memset(a->scores, 0, sizeof a->scores);
+    a->requests = 0;
+    nm__history_forget(&a->history);
+    relearn_worth(a);
+    a->until_worth = a->until_fade = a->until_halve = 1;
+    nm_atomic_store(&a->threshold, threshold, NM_RELAXED);
+    share_room(a);
+    a->way = WAY_AGE;
+    announce(a);
 }

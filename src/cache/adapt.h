@@ -61,6 +61,12 @@ void nm__adapt_remove(nm__adapt *a, uint64_t hash);
 /* All entries went; what was learned stays. O(nodes). */
 void nm__adapt_clear(nm__adapt *a);
 
+/* What was learned is of no use any more: as an LRU until something else is better, with a sample up to this threshold. Nothing if it is one
+ * already and the sample is about as large. O(nodes). */
+void nm__adapt_restart(nm__adapt *a, uint32_t threshold);
+/* Nodes of each way. */
+static inline uint32_t nm__adapt_nodes(const nm__adapt *a) { return a->shadows[0].node_count; }
+
 /* A miss with the put that belongs to it. */
 static inline void nm__adapt_request(nm__adapt *a, uint64_t hash, size_t weight, bool hit) {
     if (hit) {

@@ -196,7 +196,7 @@ static void set_up(nm_cache *cache, nm_scope *scope, const nm_cache_options *o, 
     cache->huge_pages = !o->elastic && o->budget_bytes / cache->shard_count >= NM__HUGE_SHARES * NM__HUGE_BYTES;
     cache->floor_bytes = o->floor_bytes;
     cache->protected_percent = o->protected_percent != 0 ? o->protected_percent : NM__PROTECTED_AUTO;
-    cache->policy = o->policy != NM_CACHE_DEFAULT ? o->policy : NM_CACHE_SLRU;
+    cache->policy = o->policy != NM_CACHE_DEFAULT ? o->policy : NM__POLICY_AUTO;
     cache->elastic = o->elastic;
     cache->grant_mode = NM__GRANT_FULL; /* no lock is held while it opens */
     cache->budget_bytes = cache->limit_bytes = o->budget_bytes;

@@ -255,8 +255,8 @@ void nm__tables_open(nm__shard *shard);
 static inline bool nm__tables_misfit(const nm__shard *shard) {
     return shard->entry_count - shard->tables_least > shard->tables_most - shard->tables_least;
 }
-/* As many as the entries want. doomed NULL: but none that would need a page of a full budget. O(tables), at most at each doubling of the count and
- * as it halves. */
+/* As many as the entries want. doomed NULL: but none that would need a page of a full budget. O(tables), when the count has
+ * changed by an eighth or more. */
 void nm__tables_fit(nm__shard *shard, nm__doomed *doomed);
 /* The shard gave back entries or pages: so do they. */
 void nm__tables_shrink(nm__shard *shard);

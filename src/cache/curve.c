@@ -102,7 +102,7 @@ static void fit_sample(nm__mini *mini) {
 static void sample_more(nm__mini *mini) {
     const nm__shadow *shadow = mini->shadow;
     if (shadow == NULL || mini->threshold == UINT32_MAX || shadow->used_count >= shadow->node_count / 4) return;
-    if (nm__shadow_used_bytes(shadow) < shadow->policy.room / 10 * 9) return;
+    if (!nm__shadow_is_full(shadow)) return;
     mini->threshold = mini->threshold > UINT32_MAX / 2 ? UINT32_MAX : mini->threshold * 2;
     share_room(mini);
 }

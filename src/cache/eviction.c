@@ -143,7 +143,7 @@ void nm__policy_open(nm__policy *p, const nm__policy_owner *owner, void *context
     p->base = base;
     p->owner = owner;
     p->context = context;
-    p->policy = (uint8_t)(policy == NM_CACHE_DEFAULT ? NM_CACHE_SLRU : policy);
+    p->policy = (uint8_t)(policy == NM_CACHE_DEFAULT ? NM__POLICY_AUTO : policy);
     p->setting.choice = NM__BY_SEGMENT;
     p->setting.protected_percent = (uint8_t)(policy == NM_CACHE_LRU ? 0 : protected_percent);
     /* For bytes the size does not matter: uses to come, times the bytes of each, by byte. */

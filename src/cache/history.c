@@ -13,10 +13,7 @@ static float first_age(unsigned bin) {
     return (float)((4u + (bin - 8) % 4) << (octave - 2));
 }
 
-void nm__history_open(nm__history *h, void *memory, size_t bytes) {
-    memset(h, 0, sizeof *h);
-    h->buckets = memory;
-    h->bucket_count = bytes / sizeof *h->buckets;
+static void believe_nothing(nm__history *h) {
     /* Before anything is known the worth falls with age and grows with use, as LRU and LFU have it. */
     for (unsigned rank = 0; rank < NM__RANKS; rank++) {
         float left = h->used[rank] = NM__PRIOR_USES;
@@ -27,6 +24,18 @@ void nm__history_open(nm__history *h, void *memory, size_t bytes) {
             left -= h->reused[rank][bin];
         }
     }
+}
+
+void nm__history_open(nm__history *h, void *memory, size_t bytes) {
+    memset(h, 0, sizeof *h);
+    h->buckets = memory;
+    h->bucket_count = bytes / sizeof *h->buckets;
+    believe_nothing(h);
+}
+
+void nm__history_forget(nm__history *h) {
+    memset(h->buckets, 0, h->bucket_count * sizeof *h->buckets);
+    believe_nothing(h);
 }
 
 static nm__trail *bucket_of(nm__history *h, uint32_t sample) {

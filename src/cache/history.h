@@ -37,6 +37,8 @@ void nm__history_rank(nm__history *h, uint32_t sample, uint16_t time, unsigned r
 
 /* What was seen so far counts half from now on. */
 void nm__history_halve(nm__history *h);
+/* ... or nothing, and no key is known. O(bytes). */
+void nm__history_forget(nm__history *h);
 
 /* O(ranks * bins * bins). */
 void nm__history_worth(const nm__history *h, float worth[NM__RANKS][NM__AGE_BINS]);

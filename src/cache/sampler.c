@@ -26,8 +26,13 @@ static const double factors[NM__CURVE_POINTS] = {0.125, 0.25, 0.5, 1, 2, 4, 8};
 
 /* ---- memory ---- */
 
+static uint32_t guard_nodes(uint32_t adapt_nodes) { return nm__min(adapt_nodes, NM__GUARD_NODES_MAX); }
+
+/* With its guard. */
 static size_t adapt_bytes(uint32_t nodes) {
-    return nodes != 0 ? nm__round_up(sizeof(nm__adapt), 64) + nm__round_up(nm__adapt_bytes(nodes), 64) : 0;
+    return nodes != 0 ? nm__round_up(sizeof(nm__adapt), 64) + nm__round_up(nm__adapt_bytes(nodes), 64) +
+                            nm__round_up(sizeof(nm__guard), 64) + nm__round_up(nm__guard_bytes(guard_nodes(nodes)), 64)
+                      : 0;
 }
 
 /* The most nodes between the two that fit; 0: not even the least do. */
@@ -101,14 +106,17 @@ static void set_rooms(const nm_cache *cache, nm__sampler *s) {
         largest[i] = most > 0 ? (size_t)most : 0;
     }
     if (s->curve != NULL) nm__curve_set_rooms(s->curve, rooms, largest);
-    if (s->adapt != NULL) nm__adapt_set_room(s->adapt, rooms[NM__CURVE_SELF], largest[NM__CURVE_SELF]);
+    if (s->adapt == NULL) return;
+    nm__adapt_set_room(s->adapt, rooms[NM__CURVE_SELF], largest[NM__CURVE_SELF]);
+    nm__guard_set_room(s->guard, rooms[NM__CURVE_SELF], largest[NM__CURVE_SELF]);
 }
 
 /* Only looked at without the lock. Closed for a while: all keys, so that misses are counted. */
 static void set_threshold(nm_cache *cache, const nm__sampler *s) {
     uint32_t most = s->memory == NULL && s->pause != 0 ? UINT32_MAX : 0;
     if (s->curve != NULL) most = nm__max(most, nm__curve_threshold(s->curve));
-    if (s->adapt != NULL) most = nm__max(most, nm_atomic_load(&s->adapt->threshold, NM_RELAXED));
+    if (s->adapt != NULL)
+        most = nm__max(most, nm__max(s->guard->threshold, nm_atomic_load(&s->adapt->threshold, NM_RELAXED)));
     /* relaxed: a stale one samples a few keys that nobody wants */
     if (nm_atomic_load(&cache->sample_threshold, NM_RELAXED) != most)
         nm_atomic_store(&cache->sample_threshold, most, NM_RELAXED);
@@ -127,12 +135,16 @@ static bool begin(nm_cache *cache, nm__sampler *s, const nm__sampler_plan *plan,
     s->memory = memory;
     s->plan = *plan;
     if (plan->adapt_nodes != 0) {
-        size_t own = nm__round_up(sizeof(nm__adapt), 64);
+        unsigned char *end = at + adapt_bytes(plan->adapt_nodes);
         s->adapt = (nm__adapt *)(void *)at;
-        nm__adapt_open(s->adapt, cache->objective, cache->protected_percent, at + own,
-                       nm__adapt_bytes(plan->adapt_nodes));
+        at += nm__round_up(sizeof(nm__adapt), 64);
+        nm__adapt_open(s->adapt, cache->objective, cache->protected_percent, at, nm__adapt_bytes(plan->adapt_nodes));
         nm_atomic_store(&s->adapt->version, s->version, NM_RELAXED);
-        at += adapt_bytes(plan->adapt_nodes);
+        at += nm__round_up(nm__adapt_bytes(plan->adapt_nodes), 64);
+        s->guard = (nm__guard *)(void *)at;
+        nm__guard_open(s->guard, cache->objective, at + nm__round_up(sizeof(nm__guard), 64),
+                       guard_nodes(plan->adapt_nodes));
+        at = end;
     }
     if (plan->curve_nodes != 0) {
         s->curve = (nm__curve *)(void *)at;
@@ -161,6 +173,7 @@ static size_t end(nm_cache *cache, nm__sampler *s) {
     s->memory = NULL;
     s->curve = NULL;
     s->adapt = NULL;
+    s->guard = NULL;
     nm_atomic_store(&s->bytes, 0u, NM_RELAXED);
     return bytes;
 }
@@ -288,7 +301,9 @@ static void clear_step(nm__sampler *s, uint32_t unclear) {
     nm_atomic_store(&s->unclear, unclear - 1, NM_RELAXED); /* relaxed: under the lock; of a new clear see there */
     unsigned point = unclear - 1;
     if (point < NM__CURVE_POINTS && s->curve != NULL) nm__curve_clear(s->curve, point);
-    if (point == NM__CURVE_POINTS && s->adapt != NULL) nm__adapt_clear(s->adapt);
+    if (point != NM__CURVE_POINTS || s->adapt == NULL) return;
+    nm__adapt_clear(s->adapt);
+    nm__guard_clear(s->guard);
 }
 
 /* NULL: it is closed, or another thread is at work there; this request is left out then, and the others stand for it. */
@@ -307,8 +322,33 @@ static nm__sampler *enter(nm_cache *cache) {
     return NULL;
 }
 
-static bool adapts(const nm__sampler *s, uint64_t hash) {
-    return s->adapt != NULL && nm__adapt_sampled(s->adapt, hash);
+/* The shares of the cache's setting in what happens; s->adapt is not NULL. */
+
+static void learn_anew(nm__sampler *s) {
+    nm__adapt_restart(s->adapt, nm__guard_threshold_for(s->guard, nm__adapt_nodes(s->adapt) / 2));
+}
+
+static void adapt_hit(nm__sampler *s, uint64_t hash, size_t weight) {
+    if (nm__adapt_sampled(s->adapt, hash)) (void)nm__adapt_hit(s->adapt, hash, weight);
+    if (nm__guard_hit(s->guard, hash, weight)) learn_anew(s);
+    publish(s);
+}
+
+static void adapt_miss(nm__sampler *s, uint64_t hash) {
+    if (nm__adapt_sampled(s->adapt, hash)) (void)nm__adapt_miss(s->adapt, hash, NULL);
+    if (nm__guard_miss(s->guard, hash)) learn_anew(s);
+    publish(s);
+}
+
+static void adapt_put(nm__sampler *s, uint64_t hash, size_t weight) {
+    if (nm__adapt_sampled(s->adapt, hash)) (void)nm__adapt_put(s->adapt, hash, weight);
+    nm__guard_put(s->guard, hash, weight);
+    publish(s);
+}
+
+static void adapt_remove(nm__sampler *s, uint64_t hash) {
+    if (nm__adapt_sampled(s->adapt, hash)) nm__adapt_remove(s->adapt, hash);
+    nm__guard_remove(s->guard, hash);
 }
 
 static bool is_closed(const nm__sampler *s) {
@@ -318,10 +358,7 @@ static bool is_closed(const nm__sampler *s) {
 void nm__sampler_hit(nm_cache *cache, uint64_t hash, size_t weight) {
     nm__sampler *s = is_closed(&cache->sampler) ? NULL : enter(cache);
     if (s == NULL) return;
-    if (adapts(s, hash)) {
-        (void)nm__adapt_hit(s->adapt, hash, weight);
-        publish(s);
-    }
+    if (s->adapt != NULL) adapt_hit(s, hash, weight);
     if (s->curve != NULL) nm__curve_hit(s->curve, hash, weight);
     tick(cache, s);
     nm__lock_give(&s->lock);
@@ -345,10 +382,7 @@ void nm__sampler_miss(nm_cache *cache, uint64_t hash) {
     }
     nm__sampler *s = enter(cache);
     if (s == NULL) return;
-    if (adapts(s, hash)) {
-        (void)nm__adapt_miss(s->adapt, hash, NULL);
-        publish(s);
-    }
+    if (s->adapt != NULL) adapt_miss(s, hash);
     if (s->curve != NULL) nm__curve_miss(s->curve, hash);
     tick(cache, s);
     nm__lock_give(&s->lock);
@@ -357,10 +391,7 @@ void nm__sampler_miss(nm_cache *cache, uint64_t hash) {
 void nm__sampler_put(nm_cache *cache, uint64_t hash, size_t weight) {
     nm__sampler *s = is_closed(&cache->sampler) ? NULL : enter(cache);
     if (s == NULL) return;
-    if (adapts(s, hash)) {
-        (void)nm__adapt_put(s->adapt, hash, weight);
-        publish(s);
-    }
+    if (s->adapt != NULL) adapt_put(s, hash, weight);
     if (s->curve != NULL) nm__curve_put(s->curve, hash, weight);
     nm__lock_give(&s->lock);
 }
@@ -368,7 +399,7 @@ void nm__sampler_put(nm_cache *cache, uint64_t hash, size_t weight) {
 void nm__sampler_remove(nm_cache *cache, uint64_t hash) {
     nm__sampler *s = is_closed(&cache->sampler) ? NULL : enter(cache);
     if (s == NULL) return;
-    if (adapts(s, hash)) nm__adapt_remove(s->adapt, hash);
+    if (s->adapt != NULL) adapt_remove(s, hash);
     if (s->curve != NULL) nm__curve_remove(s->curve, hash);
     nm__lock_give(&s->lock);
 }

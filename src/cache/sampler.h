@@ -9,6 +9,7 @@
 
 #include "base/lock.h"
 #include "cache/curve.h"
+#include "cache/guard.h"
 
 typedef struct nm__sampler_plan {
     uint32_t adapt_nodes; /* of NM_CACHE_ADAPTIVE; 0: it does not adapt */
@@ -37,6 +38,7 @@ typedef struct nm__sampler {
     double left[NM__CURVE_POINTS]; /* of such a budget and those of the curve, beside tables of fixed size */
     nm__curve *curve;              /* NULL: none */
     nm__adapt *adapt;              /* NULL: none */
+    nm__guard *guard;              /* of adapt */
 } nm__sampler;
 
 /* Of a cache that is zeroed. Takes no memory. */

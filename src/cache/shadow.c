@@ -43,7 +43,7 @@ void nm__shadow_open(nm__shadow *s, nm_cache_policy policy, nm_cache_objective o
 
 /* As many ghosts for its entries as a cache has for its own: more would make it a better one. */
 static void fit_tables(nm__shadow *s) {
-    if (s->used_count <= s->tables_for / 4 * 5 && s->used_count >= s->tables_for / 2) return;
+    if (s->used_count <= s->tables_for / 4 * 5 && s->used_count >= s->tables_for / 8 * 7) return;
     s->tables_for = s->used_count;
     size_t bytes = tables_bytes((nm_cache_policy)s->policy.policy, s->used_count);
     if (bytes != 0) nm__policy_set_tables(&s->policy, (unsigned char *)s->nodes + nodes_bytes(s->node_count), bytes);
@@ -81,6 +81,11 @@ size_t nm__shadow_used_bytes(const nm__shadow *s) {
     size_t bytes = 0;
     for (unsigned i = 0; i < NM__SEGMENTS; i++) bytes += nm__policy_bytes(&s->policy, (nm__segment)i);
     return bytes;
+}
+
+bool nm__shadow_is_full(const nm__shadow *s) {
+    size_t bytes = nm__shadow_used_bytes(s);
+    return s->used_count != 0 && bytes + bytes / s->used_count >= s->policy.room / 10 * 9;
 }
 
 /* Makes room for as many bytes more. */

@@ -72,6 +72,8 @@ void nm__shadow_thin(nm__shadow *s, uint32_t threshold);
 
 /* Of all nodes. O(1). */
 size_t nm__shadow_used_bytes(const nm__shadow *s);
+/* The room is used: not much more than another node of its mean weight fits. O(1). */
+bool nm__shadow_is_full(const nm__shadow *s);
 
 /* The node of a key, 0: absent. For who wants to see its state. O(1). */
 uint32_t nm__shadow_find(const nm__shadow *s, uint64_t hash);

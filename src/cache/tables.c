@@ -30,10 +30,10 @@ static size_t wanted(const nm__shard *shard) {
     return nm__min(nm__policy_tables_bytes(shard->cache->policy, 0, nm__max(shard->entry_count, 1)), most(shard));
 }
 
-/* Until there are a quarter more entries or half as many. */
+/* Until there are a quarter more entries or an eighth less. */
 static void use(nm__shard *shard, size_t bytes) {
     nm__policy_set_tables(&shard->policy, bytes != 0 ? shard->tables : NULL, bytes);
-    shard->tables_least = shard->entry_count / 2;
+    shard->tables_least = shard->entry_count - shard->entry_count / 8;
     shard->tables_most = shard->entry_count + shard->entry_count / 4;
 }
 
