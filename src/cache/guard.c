@@ -3,7 +3,8 @@
 
 #include <string.h>
 
-/* Far ahead: it hits a tenth of what the cache missed, and twenty more: less may be chance, or last no longer than it takes to learn. */
+/* Far ahead: it hits a twentieth of what the cache missed, and what chance may do: a share of these of one to the root of its nodes, as its
+ * keys may be so much fewer than their share, and twenty. */
 #define NM__AHEAD_SHARE 0.05
 #define NM__AHEAD_HITS  20.0
 /* Counts fade by a quarter with every turnover of the LRU: they speak of the last four. */
@@ -82,9 +83,10 @@ static bool has_grown(nm__guard *g) {
 }
 
 static bool is_ahead(const nm__guard *g) {
-    if (g->lead <= NM__AHEAD_SHARE * g->missed) return false;
-    size_t nodes = g->shadow.used_count, mean = nodes != 0 ? nm__shadow_used_bytes(&g->shadow) / nodes : 0;
-    return g->lead > NM__AHEAD_HITS * counted(g, mean);
+    size_t nodes = g->shadow.used_count;
+    double more = g->lead - NM__AHEAD_SHARE * g->missed;
+    if (more <= 0 || nodes == 0 || more * more * (double)nodes <= g->missed * g->missed) return false;
+    return g->lead > NM__AHEAD_HITS * counted(g, nm__shadow_used_bytes(&g->shadow) / nodes);
 }
 
 static bool tick(nm__guard *g) {

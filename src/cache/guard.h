@@ -26,7 +26,7 @@ typedef struct nm__guard {
     double lead;   /* hits of the LRU less those of the cache */
 } nm__guard;
 
-/* An LRU of so many nodes hits a hundredth of the requests too many or too few at most. */
+/* More would hardly be nearer to the LRU that they stand for. */
 #define NM__GUARD_NODES_MAX 1000u
 
 /* The memory beside the struct for so many nodes. */

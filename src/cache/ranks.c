@@ -87,8 +87,7 @@ static void sweep(nm__policy *p) {
 void nm__ranks_add(nm__policy *p, uint32_t number, uint64_t hash) {
     nm__node *node = nm__policy_node(p, number);
     size_t weight = nm__weigh(p, number), protected = p->bytes[NM__PROTECTED];
-    if (!p->clock_set)
-        p->clock += nm__clock_step(p->count, weight, p->bytes[NM__PROBATION] + p->bytes[NM__PROTECTED]);
+    if (!p->clock_set) p->clock += nm__clock_step(p->count, weight, p->bytes[NM__PROBATION] + p->bytes[NM__PROTECTED]);
     unsigned place, ghost = nm__ghosts_take(&p->ghosts, hash, &place),
                     uses = ghost < NM__USES_MAX ? ghost + 1 : NM__USES_MAX;
     /* As in the segmented LRU free protected room is filled first; and a fresh ghost's second use is as good as a hit. */

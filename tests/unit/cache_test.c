@@ -302,36 +302,36 @@ static void the_budget_holds_at_every_step_of_a_random_mix(void **state) {
 #define MIX_BUDGET (TEST_SLOW ? MIB / 2 : 4 * MIB)
 #define MIX_MARGIN (TEST_SLOW ? 0.05 : 0.025) /* fewer entries, more chance */
 
-/* A look-aside run over skewed keys whose values take about four times the budget; the hit ratio of its second half. */
-static double run_sizes(uint64_t base, size_t bytes, uint64_t seed) {
-    uint64_t keys = 4 * MIX_BUDGET / (bytes + 56), half = nm__max(keys * 2, MIX_BUDGET / 200), hits = 0;
-    for (uint64_t i = 0; i < 2 * half; i++) {
+/* A look-aside run over skewed keys whose values take about four times the budget; the hit ratio after so many turns. */
+static double run_sizes(uint64_t base, size_t bytes, unsigned turns, uint64_t seed) {
+    uint64_t keys = 4 * MIX_BUDGET / (bytes + 56), turn = nm__max(keys * 2, MIX_BUDGET / 200), hits = 0;
+    for (uint64_t i = 0; i < (turns + 1) * turn; i++) {
         double u = (double)(test_random(&seed) >> 11) / 9007199254740992.0;
         uint64_t number = base + (uint64_t)(u * u * u * (double)keys);
         bool hit = get_number(number);
         if (!hit) assert_ok(put_number(number, bytes));
-        if (i >= half) hits += hit;
+        if (i >= turns * turn) hits += hit;
     }
     cache_check(cache);
-    return (double)hits / (double)half;
+    return (double)hits / (double)turn;
 }
 
-static void no_size_starves_another_when_the_sizes_change(void **state) {
-    (void)state;
+/* turns: until the level and the ratio are looked at. */
+static void change_sizes(nm_cache_policy policy, unsigned most_shards, unsigned turns) {
     static const size_t sizes[] = {100, 10 * 1024, 1024, 100, 100000, 1, 5000};
     uint64_t seed =
         getenv("NEBULA_SEED") != NULL ? test_seed() : 1; /* the same, if none is given: margins are of chance */
-    for (unsigned shards = 1; shards <= 4; shards *= 4) {
+    for (unsigned shards = 1; shards <= most_shards; shards *= 4) {
         nm_cache *changing;
-        open_cache(.budget_bytes = MIX_BUDGET, .shard_count = shards);
+        open_cache(.budget_bytes = MIX_BUDGET, .shard_count = shards, .policy = policy);
         changing = cache;
         for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++) {
             cache = changing;
-            double ratio = run_sizes((i + 1) << 32, sizes[i], seed);
+            double ratio = run_sizes((i + 1) << 32, sizes[i], turns, seed);
             double level = (double)nm_cache_used(cache) / (double)nm_cache_granted(cache);
             double reach = (double)nm_cache_granted(cache) / ((double)MIX_BUDGET);
-            open_cache(.budget_bytes = MIX_BUDGET, .shard_count = shards);
-            double fresh = run_sizes((i + 1) << 32, sizes[i], seed);
+            open_cache(.budget_bytes = MIX_BUDGET, .shard_count = shards, .policy = policy);
+            double fresh = run_sizes((i + 1) << 32, sizes[i], turns, seed);
             double fresh_level = (double)nm_cache_used(cache) / (double)nm_cache_granted(cache);
             assert_ok(nm_cache_close(cache));
             print_message("%u shards, %6zu bytes: hit ratio %.3f, of a fresh cache %.3f; used/granted %.3f, %.3f; "
@@ -346,6 +346,12 @@ static void no_size_starves_another_when_the_sizes_change(void **state) {
         }
         assert_ok(nm_cache_close(changing));
     }
+}
+
+static void no_size_starves_another_when_the_sizes_change(void **state) {
+    (void)state;
+    change_sizes(NM_CACHE_SLRU, 4, 1);
+    change_sizes(NM_CACHE_ADAPTIVE, 1, TEST_SLOW ? 2 : 5); /* it has to learn anew */
 }
 
 /* Fills it with new entries of that size. */
@@ -392,7 +398,7 @@ static void a_shard_that_was_emptied_gets_its_share_back(void **state) {
 
 static void objects_count_what_they_declare(void **state) {
     (void)state;
-    open_cache(.budget_bytes = MIB, .shard_count = 1);
+    open_cache(.budget_bytes = MIB, .shard_count = 1, .policy = NM_CACHE_SLRU); /* which keeps what came last */
     int thing = 0;
     for (uint64_t i = 0; i < 200; i++) {
         assert_ok(nm_cache_put_object(cache, &i, sizeof i, &thing, 50000));
@@ -636,7 +642,7 @@ static void stats_say_what_happened(void **state) {
     assert_int_equal(st.evictions, 5000 - st.entry_count);
     assert_int_equal(st.probation_bytes + st.protected_bytes, st.used_bytes);
     assert_true(st.protected_bytes > st.probation_bytes);
-    assert_int_equal(st.policy, NM_CACHE_SLRU);
+    assert_int_equal(st.policy, NM_CACHE_ADAPTIVE);
     assert_int_equal(st.shard_count, 1);
     assert_int_equal(strlen(st.name), NM_NAME_BYTES - 1);
     assert_true(st.index_bytes >= 4096);
