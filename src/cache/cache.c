@@ -98,6 +98,11 @@ static const nm__member_class member_class = {
 static const nm__holder_class cache_class = {
     .part = "cache", .reclaim = nm__cache_reclaim, .close = force_close, .used = used};
 
+uint64_t nm__cache_hash(const nm_cache *cache, const void *key, size_t key_len) {
+    return NM_LIKELY(cache->hash == NM_HASH_KEYED) ? nm__siphash13_from(&cache->hash_begin, key, key_len)
+                                                   : nm__xxh3_64(cache->hash_key[0], key, key_len);
+}
+
 static size_t weight_of(void *context, uint32_t number) { return nm__entry_weight(nm__entry_at(context, number)); }
 
 static uint64_t hash_of(void *context, uint32_t number) {
@@ -177,6 +182,7 @@ static void set_up(nm_cache *cache, nm_scope *scope, const nm_cache_options *o, 
     cache->range_bytes = bytes;
     cache->hash_key[0] = key[0];
     cache->hash_key[1] = key[1];
+    cache->hash_begin = nm__sip_begin(key);
     cache->on_evict = o->on_evict;
     cache->context = o->context;
     cache->id = nm_atomic_add(&last_id, 1, NM_RELAXED) + 1;

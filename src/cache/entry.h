@@ -95,6 +95,9 @@ static inline nm__entry_more *nm__entry_more_in(const nm__entry *e, uint32_t sta
 static inline nm__entry_more *nm__entry_more_of(const nm__entry *e) {
     return nm__entry_more_in(e, nm__node_state(&e->node));
 }
+/* What a wide entry has more, to shift its value: of these 8 bytes, those in front of the value are the 8 of the address
+ * where it would begin else, and the others are behind the slack. */
+static inline size_t nm__wide_bytes(uint32_t state) { return (state & NM__ENTRY_WIDE) / (NM__ENTRY_WIDE / 8); }
 /* relaxed: a time, which readers take as it was or as it is */
 static inline uint64_t nm__more_expires(const nm__entry_more *more) {
     return nm_atomic_load(&more->timer.expires_ms, NM_RELAXED);

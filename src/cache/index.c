@@ -75,7 +75,7 @@ static void open_sequence(nm__index *index) {
     if (NM__FAULT(index_move_unannounced)) return;
     nm_atomic_store(&index->sequence, nm_atomic_load(&index->sequence, NM_RELAXED) + 1, NM_RELAXED);
 }
-/* release: pairs with the acquire in nm__index_pin; who sees this sees where the words went */
+/* release: pairs with the acquires in nm__index_pin_first and _second; who sees this sees where the words went */
 static void close_sequence(nm__index *index) {
     if (NM__FAULT(index_move_unannounced)) return;
     nm_atomic_store(&index->sequence, nm_atomic_load(&index->sequence, NM_RELAXED) + 1, NM_RELEASE);
@@ -180,12 +180,61 @@ static uint32_t push_on(nm__index *index, push_move push) {
 
 /* ---- without the lock ---- */
 
-nm__find nm__index_pin_stash(nm__index *index, uint32_t end, uint64_t tag, const void *key, size_t key_len,
-                             nm__place_of *out) {
-    nm__find find = NM__FIND_MISS;
-    for (uint32_t line = 0; line < end && find == NM__FIND_MISS; line += NM__BUCKET_WORDS)
-        find = nm__bucket_pin(index, line, tag, key, key_len, out);
-    return find;
+static nm__find bucket_pin(nm__index *index, uint32_t line, uint64_t tag, const void *key, size_t key_len,
+                           nm__place_of *out) {
+    nm__seen seen;
+    for (unsigned match = nm__bucket_match(&index->words[line], tag); match != 0; match &= match - 1) {
+        nm__find find = nm__word_pin(index, line + (unsigned)__builtin_ctz(match), key, key_len, out, &seen);
+        if (NM_LIKELY(find != NM__FIND_MISS)) return find;
+    }
+    return NM__FIND_MISS;
+}
+
+nm__find nm__index_pin_second(nm__index *index, uint64_t hash, const void *key, size_t key_len, nm__place_of *out) {
+    uint64_t tag = hash << NM__WORD_TAG_SHIFT;
+    for (unsigned attempt = 0; attempt < 2; attempt++) {
+        /* acquire: as in nm__index_pin_first */
+        uint32_t sequence = nm_atomic_load(&index->sequence, NM_ACQUIRE), lines[2];
+        nm__index_lines(index, hash, lines);
+        nm__find find = NM__FIND_MISS;
+        for (unsigned i = 0; i < 2 && find == NM__FIND_MISS; i++)
+            find = bucket_pin(index, lines[i], tag, key, key_len, out);
+        /* acquire: as the loads of words */
+        uint32_t end = find == NM__FIND_MISS ? nm_atomic_load(&index->stash_end, NM_ACQUIRE) : 0;
+        for (uint32_t line = 0; line < end && find == NM__FIND_MISS; line += NM__BUCKET_WORDS)
+            find = bucket_pin(index, line, tag, key, key_len, out);
+        if (find != NM__FIND_MISS) return find;
+        /* relaxed: behind acquires. As in nm__index_pin_first. */
+        if (NM_LIKELY((sequence & 1) == 0 && nm_atomic_load(&index->sequence, NM_RELAXED) == sequence))
+            return NM__FIND_MISS;
+        if (NM__FAULT(index_miss_unproved)) return NM__FIND_MISS;
+    }
+    out->offset = 0;
+    return NM__FIND_UNSURE;
+}
+
+bool nm__key_equal_rest(const unsigned char *a, const unsigned char *b, size_t n) {
+    uint64_t x, y;
+    if (n > 64) return memcmp(a, b, n) == 0;
+    if (n >= 8) { /* without memcmp's call for keys as they are usual */
+        for (size_t i = 0; i + 8 < n; i += 8) {
+            memcpy(&x, a + i, 8);
+            memcpy(&y, b + i, 8);
+            if (x != y) return false;
+        }
+        memcpy(&x, a + n - 8, 8);
+        memcpy(&y, b + n - 8, 8);
+        return x == y;
+    }
+    if (n >= 4) {
+        uint32_t first[2], last[2];
+        memcpy(&first[0], a, 4);
+        memcpy(&first[1], b, 4);
+        memcpy(&last[0], a + n - 4, 4);
+        memcpy(&last[1], b + n - 4, 4);
+        return ((first[0] ^ first[1]) | (last[0] ^ last[1])) == 0;
+    }
+    return ((a[0] ^ b[0]) | (a[n / 2] ^ b[n / 2]) | (a[n - 1] ^ b[n - 1])) == 0;
 }
 
 /* ---- one entry --------------------------------------------------------------------------------------------------- */
