@@ -103,6 +103,11 @@ uint64_t nm__cache_hash(const nm_cache *cache, const void *key, size_t key_len) 
                                                    : nm__xxh3_64(cache->hash_key[0], key, key_len);
 }
 
+uint64_t nm__entry_hash(const nm__shard *shard, const nm__entry *e) {
+    uint32_t state = nm__node_state(&e->node);
+    return nm__cache_hash_inline(shard->cache, nm__entry_key(e), nm__key_len_in(e, state));
+}
+
 static size_t weight_of(void *context, uint32_t number) { return nm__entry_weight(nm__entry_at(context, number)); }
 
 static uint64_t hash_of(void *context, uint32_t number) {

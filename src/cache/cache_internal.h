@@ -181,15 +181,16 @@ static inline nm__entry *nm__entry_at(const nm__shard *shard, uint32_t offset) {
 static inline uint32_t nm__offset_of(const nm__shard *shard, const void *entry) {
     return (uint32_t)(((size_t)((const unsigned char *)entry - shard->index.chunks) + 4) / NM__UNIT_BYTES);
 }
-static inline uint64_t nm__entry_hash(const nm__shard *shard, const nm__entry *e) {
-    return nm__cache_hash(shard->cache, nm__entry_key(e), nm__entry_key_len(e));
-}
+uint64_t nm__entry_hash(const nm__shard *shard, const nm__entry *e);
 
 void nm__shard_lock(nm__shard *shard);
 /* Runs what is doomed, drops the lock, settles with the scope. */
 void nm__shard_unlock(nm__shard *shard, nm__doomed *doomed);
 /* Runs the callbacks with the lock dropped, takes it again and frees; a claim becomes one held chunk at claim_lo. */
-void nm__doomed_finish(nm__shard *shard, nm__doomed *doomed);
+void nm__doomed_tell(nm__shard *shard, nm__doomed *doomed);
+static inline void nm__doomed_finish(nm__shard *shard, nm__doomed *doomed) {
+    if (NM_UNLIKELY(doomed->head != 0)) nm__doomed_tell(shard, doomed);
+}
 /* Gives a claim, joined, back to the heap. */
 void nm__claim_give(nm__shard *shard, nm__doomed *doomed);
 
@@ -252,13 +253,23 @@ void nm__evict_prepare(nm__shard *shard);
 /* `reason`, unless its time to live ended, or the cache was cleared since. */
 nm_evict_reason nm__reason_of(const nm__shard *shard, const nm__entry *e, nm_evict_reason reason);
 /* Two that were cleared are freed: with each put, whether it needs the room or not, see nm__entry_dead. */
-void nm__shard_bury(nm__shard *shard, nm__doomed *doomed);
+void nm__shard_bury_some(nm__shard *shard, nm__doomed *doomed);
+static inline void nm__shard_bury(nm__shard *shard, nm__doomed *doomed) {
+    if (NM_UNLIKELY(shard->dead.tail != 0)) nm__shard_bury_some(shard, doomed);
+}
 /* A few entries whose time ended leave. */
-void nm__shard_expire(nm__shard *shard, nm__doomed *doomed);
+void nm__shard_expire_some(nm__shard *shard, nm__doomed *doomed);
+static inline void nm__shard_expire(nm__shard *shard, nm__doomed *doomed) {
+    if (NM_UNLIKELY(!nm__wheel_is_empty(&shard->wheel))) nm__shard_expire_some(shard, doomed);
+}
 /* Tells the policy what the shard has and may have. */
 void nm__shard_share(nm__shard *shard);
 /* Adds what the index wants, from the heap's top if there is no other room. */
-void nm__shard_index_grow(nm__shard *shard, nm__doomed *doomed);
+void nm__shard_index_grow_by(nm__shard *shard, nm_status refusal, nm__doomed *doomed);
+static inline void nm__shard_index_grow(nm__shard *shard, nm__doomed *doomed) {
+    nm_status status = nm__index_step(&shard->index);
+    if (NM_UNLIKELY(status != NM_OK)) nm__shard_index_grow_by(shard, status, doomed);
+}
 
 /* ---- tables.c: ghosts ---- */
 

@@ -104,7 +104,7 @@ static inline bool nm__index_unpin(nm__index *index, nm__place_of place);
 
 bool nm__index_find(const nm__index *index, uint64_t hash, const void *key, size_t key_len, nm__place_of *out);
 /* What will be asked about that hash soon is fetched meanwhile. */
-void nm__index_prefetch(const nm__index *index, uint64_t hash);
+static inline void nm__index_prefetch(const nm__index *index, uint64_t hash);
 /* The word that names this chunk; false: there is none. */
 bool nm__index_locate(const nm__index *index, uint64_t hash, uint32_t offset, nm__place_of *out);
 /* Does the word there still name that chunk, of an entry with such a hash? For places that were noted long ago. */
@@ -202,6 +202,14 @@ static inline __attribute__((__always_inline__)) void nm__index_lines(const nm__
     uint32_t next = nm_atomic_load(&index->next_count, NM_ACQUIRE);
     lines[0] = nm__line_among(index, nm__hash_first(hash), count, next);
     lines[1] = nm__line_among(index, nm__hash_second(hash), count, next);
+}
+
+/* Always inline: gcc takes a function that only fetches for one without effect, and drops its calls. */
+static inline __attribute__((__always_inline__)) void nm__index_prefetch(const nm__index *index, uint64_t hash) {
+    uint32_t lines[2];
+    nm__index_lines(index, hash, lines);
+    __builtin_prefetch(&index->words[lines[0]], 1);
+    __builtin_prefetch(&index->words[lines[1]], 1);
 }
 
 /* As memcmp() == 0. n != 0. */

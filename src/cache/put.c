@@ -69,6 +69,19 @@ static void write_more(nm__entry *e, const nm__put *put) {
     nm_atomic_store(&more->bits, (uint16_t)(put->negative ? NM__MORE_NEGATIVE : 0), NM_RELAXED);
 }
 
+/* As memcpy(), without its call for keys of 8 to 16 bytes. */
+static inline void copy_key(unsigned char *to, const void *from, size_t n) {
+    if (NM_UNLIKELY(n - 8 > 8)) {
+        memcpy(to, from, n);
+        return;
+    }
+    uint64_t first, last; /* which overlap, or are the same */
+    memcpy(&first, from, 8);
+    memcpy(&last, (const unsigned char *)from + n - 8, 8);
+    memcpy(to, &first, 8);
+    memcpy(to + n - 8, &last, 8);
+}
+
 /* What the header says of a chunk's contents, and the gap between value and key. keep: bits of the state that are set as well. */
 static void set_shape(nm__entry *e, uint32_t keep, size_t key_len, size_t value_len, bool more, bool object) {
     bool wide = nm__value_is_wide(value_len);
@@ -95,8 +108,8 @@ void nm__put_write(nm__shard *shard, const nm__put *put, uint32_t offset, size_t
     set_shape(e, NM__ENTRY_OFF, put->key_len, value_len, more, object);
     e->node.next = e->node.prev = 0;
     nm_atomic_store(&e->version, 0u, NM_RELAXED);
-    if (more) write_more(e, put);
-    memcpy(nm__entry_key(e), put->key, put->key_len);
+    if (NM_UNLIKELY(more)) write_more(e, put);
+    copy_key(nm__entry_key(e), put->key, put->key_len);
 }
 
 /* Both buckets and the stash are full, and the index cannot grow now: somebody has to leave there. */
@@ -206,7 +219,7 @@ static nm_status put_entry(nm_cache *cache, nm__put *put, const void *value, siz
                            bool object) {
     if (nm_atomic_load(&cache->closing, NM_RELAXED)) return NM_ECLOSED; /* relaxed: set by the thread that asks */
     if (put->key_len > NM_CACHE_KEY_MAX) return NM_ETOOLARGE;
-    put->hash = nm__cache_hash(cache, put->key, put->key_len);
+    put->hash = nm__cache_hash_inline(cache, put->key, put->key_len);
     put->more = nm__put_wants_more(cache, put);
     nm__shard *shard = nm__shard_of(cache, put->hash);
     nm__doomed doomed = {0};

@@ -131,10 +131,8 @@ nm__reader *nm__reader_get(nm_cache *cache) {
 
 /* ---- what it has noted ---- */
 
-void nm__reader_drain(nm__reader *reader, nm__shard *shard) {
-    nm__notes *notes = &reader->of_shard[nm__shard_number(shard)];
+static __attribute__((__noinline__)) void drain(nm__notes *notes, nm__shard *shard) {
     uint32_t count = notes->count;
-    if (count == 0) return;
     notes->count = 0;
     /* Moving an entry to the front touches its neighbours: fetched for all of them at once. */
     for (uint32_t i = 0; i < count; i++) {
@@ -156,6 +154,11 @@ void nm__reader_drain(nm__reader *reader, nm__shard *shard) {
             nm__policy_hit(&shard->policy, notes->notes[i].place.offset, notes->notes[i].hash);
 }
 
+void nm__reader_drain(nm__reader *reader, nm__shard *shard) {
+    nm__notes *notes = &reader->of_shard[nm__shard_number(shard)];
+    if (notes->count != 0) drain(notes, shard);
+}
+
 void nm__reader_tell(nm__reader *reader, nm__shard *shard) {
     /* Others are at work there: some later hit will tell it. */
     if (!nm__lock_try(&shard->lock)) return;
@@ -165,7 +168,8 @@ void nm__reader_tell(nm__reader *reader, nm__shard *shard) {
 }
 
 nm__reader *nm__shard_drain(nm__shard *shard) {
-    nm__reader *reader = nm__reader_find(shard->cache);
+    nm__reader *reader = nm__reader_quick(shard->cache->id);
+    if (NM_UNLIKELY(reader == NULL)) reader = nm__reader_find(shard->cache);
     if (reader != NULL) nm__reader_drain(reader, shard);
     return reader;
 }

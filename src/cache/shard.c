@@ -172,7 +172,7 @@ void nm__entry_retire(nm__shard *shard, uint32_t offset, nm__doomed *doomed) {
 }
 
 /* It is in no index any more. */
-static void unlink_entry(nm__shard *shard, uint32_t offset, uint32_t pins, nm_evict_reason reason) {
+static inline void unlink_entry(nm__shard *shard, uint32_t offset, uint32_t pins, nm_evict_reason reason) {
     nm__entry *e = nm__entry_at(shard, offset);
     uint32_t state = nm__node_state(&e->node);
     if (NM_UNLIKELY(state & NM__ENTRY_MORE) && nm__entry_is_timed(e)) nm__wheel_remove(&shard->wheel, offset);
@@ -243,8 +243,7 @@ nm_evict_reason nm__reason_of(const nm__shard *shard, const nm__entry *e, nm_evi
 /* Steps of the wheel that one call does for others: more than it adds itself. */
 #define NM__EXPIRE_STEPS 32
 
-void nm__shard_expire(nm__shard *shard, nm__doomed *doomed) {
-    if (NM_LIKELY(nm__wheel_is_empty(&shard->wheel))) return;
+void nm__shard_expire_some(nm__shard *shard, nm__doomed *doomed) {
     uint64_t now = nm__os_get()->clock_coarse_ms();
     unsigned steps = NM__EXPIRE_STEPS;
     while (nm__wheel_has_work(&shard->wheel, now)) {
@@ -284,7 +283,7 @@ static uint32_t bury_one(nm__shard *shard, nm__doomed *doomed) {
     return units;
 }
 
-void nm__shard_bury(nm__shard *shard, nm__doomed *doomed) {
+void nm__shard_bury_some(nm__shard *shard, nm__doomed *doomed) {
     for (int i = 0; i < 2 && shard->dead.tail != 0; i++) (void)bury_one(shard, doomed);
 }
 
@@ -292,8 +291,10 @@ void nm__shard_bury(nm__shard *shard, nm__doomed *doomed) {
 void nm__evict_prepare(nm__shard *shard) {
     uint32_t next = nm__policy_next_guess(&shard->policy);
     if (next == 0 || !shard->grown_out) return;
-    shard->guess = next;
-    shard->guess_hash = nm__entry_hash(shard, nm__entry_at(shard, next));
+    if (next != shard->guess) {
+        shard->guess = next;
+        shard->guess_hash = nm__entry_hash(shard, nm__entry_at(shard, next));
+    }
     nm__index_prefetch(&shard->index, shard->guess_hash);
 }
 
@@ -358,8 +359,7 @@ static void tell(const nm_cache *cache, const nm__entry *e) {
                     value, size, cache->context);
 }
 
-void nm__doomed_finish(nm__shard *shard, nm__doomed *doomed) {
-    if (NM_LIKELY(doomed->head == 0)) return;
+void nm__doomed_tell(nm__shard *shard, nm__doomed *doomed) {
     nm__heap *heap = &shard->heap;
     uint32_t list = doomed->head;
     doomed->head = 0;
@@ -399,10 +399,9 @@ void nm__shard_share(nm__shard *shard) {
 #define NM__INDEX_PATIENCE 64
 #define NM__INDEX_SQUEEZES 4
 
-void nm__shard_index_grow(nm__shard *shard, nm__doomed *doomed) {
+void nm__shard_index_grow_by(nm__shard *shard, nm_status refusal, nm__doomed *doomed) {
     nm_cache *cache = shard->cache;
-    nm_status status = nm__index_step(&shard->index);
-    if (NM_LIKELY(status == NM_OK)) return;
+    nm_status status = refusal;
     if (!shard->crowded && shard->puts % NM__INDEX_PATIENCE != 0) return;
     shard->crowded = false;
     size_t bytes = nm__index_wants(&shard->index);
