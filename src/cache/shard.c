@@ -305,7 +305,8 @@ static nm__place_of place_of_victim(const nm__shard *shard, uint32_t victim) {
     return nm__entry_place(shard, victim, nm__entry_hash(shard, nm__entry_at(shard, victim)));
 }
 
-static void prefetch_next(const nm__shard *shard) {
+/* Always inline, as nm__index_prefetch. */
+static inline __attribute__((__always_inline__)) void prefetch_next(const nm__shard *shard) {
     uint32_t next = nm__policy_next_guess(&shard->policy);
     if (next == 0) return;
     const unsigned char *e = (const unsigned char *)nm__entry_at(shard, next);
