@@ -304,8 +304,8 @@ static void bury(nm__shard *shard) {
     if (shard->dead.tail == 0) {
         shard->dead = list;
     } else if (list.head != 0) {
-        nm__entry_at(shard, shard->dead.tail)->node.next = list.head;
-        nm__entry_at(shard, list.head)->node.prev = shard->dead.tail;
+        nm__node_set_next(&nm__entry_at(shard, shard->dead.tail)->node, list.head);
+        nm__node_set_prev(&nm__entry_at(shard, list.head)->node, shard->dead.tail);
         shard->dead.tail = list.tail;
     }
     uint32_t count = shard->dead_count + (uint32_t)shard->entry_count;

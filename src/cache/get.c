@@ -148,9 +148,17 @@ static __attribute__((__noinline__)) bool make_room_for_note(nm__reader *reader,
     return notes->count != NM__READER_NOTES;
 }
 
+/* Who moves it to the front will write to its neighbours. */
+static inline __attribute__((__always_inline__)) void fetch_neighbours(const nm__shard *shard, uint32_t offset) {
+    const nm__node *node = &nm__entry_at(shard, offset)->node;
+    __builtin_prefetch(&nm__entry_at(shard, nm_atomic_load(&node->next, NM_RELAXED))->node);
+    __builtin_prefetch(&nm__entry_at(shard, nm_atomic_load(&node->prev, NM_RELAXED))->node);
+}
+
 static inline void note_hit(nm__reader *reader, nm__shard *shard, nm__notes *notes, nm__place_of place, uint64_t hash) {
     if (NM_UNLIKELY(notes->count == NM__READER_NOTES) && !make_room_for_note(reader, shard, notes)) return;
     notes->notes[notes->count++] = (nm__note){hash, place};
+    fetch_neighbours(shard, place.offset);
 }
 
 /* A hit is the caller's: it has the pin, and *out says what the entry is. */

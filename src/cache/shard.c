@@ -103,11 +103,11 @@ void nm__pins_discover(nm__shard *shard) {
 static void dead_unlink(nm__shard *shard, uint32_t offset) {
     const nm__node *node = &nm__entry_at(shard, offset)->node;
     if (node->prev != 0)
-        nm__entry_at(shard, node->prev)->node.next = node->next;
+        nm__node_set_next(&nm__entry_at(shard, node->prev)->node, node->next);
     else
         shard->dead.head = node->next;
     if (node->next != 0)
-        nm__entry_at(shard, node->next)->node.prev = node->prev;
+        nm__node_set_prev(&nm__entry_at(shard, node->next)->node, node->prev);
     else
         shard->dead.tail = node->prev;
     nm_atomic_store(&shard->dead_count, shard->dead_count - 1, NM_RELEASE); /* see nm__entry_dead */
@@ -116,11 +116,11 @@ static void dead_unlink(nm__shard *shard, uint32_t offset) {
 void nm__dead_moved(nm__shard *shard, uint32_t to) {
     const nm__node *node = &nm__entry_at(shard, to)->node;
     if (node->prev != 0)
-        nm__entry_at(shard, node->prev)->node.next = to;
+        nm__node_set_next(&nm__entry_at(shard, node->prev)->node, to);
     else
         shard->dead.head = to;
     if (node->next != 0)
-        nm__entry_at(shard, node->next)->node.prev = to;
+        nm__node_set_prev(&nm__entry_at(shard, node->next)->node, to);
     else
         shard->dead.tail = to;
 }
@@ -165,8 +165,8 @@ void nm__entry_retire(nm__shard *shard, uint32_t offset, nm__doomed *doomed) {
         free_entry(shard, offset, doomed);
         return;
     }
-    e->node.prev = NM__OFF_DOOMED | (e->node.prev & ~((1u << NM__OFF_REASON_SHIFT) - 1));
-    e->node.next = doomed->head;
+    nm__node_set_prev(&e->node, NM__OFF_DOOMED | (e->node.prev & ~((1u << NM__OFF_REASON_SHIFT) - 1)));
+    nm__node_set_next(&e->node, doomed->head);
     doomed->head = offset;
     entry_fix(shard, offset, NM__ENTRY_OFF);
 }
@@ -184,10 +184,9 @@ static inline void unlink_entry(nm__shard *shard, uint32_t offset, uint32_t pins
     }
     if (reason == NM_EVICT_SPACE || reason == NM_EVICT_RECLAIM) shard->evictions++;
     if (reason == NM_EVICT_EXPIRED) shard->expirations++;
-    e->node.prev = (uint32_t)reason << NM__OFF_REASON_SHIFT;
-    e->node.next = pins;
+    nm__node_set_prev(&e->node, (uint32_t)reason << NM__OFF_REASON_SHIFT | (pins != 0 ? NM__OFF_ZOMBIE : 0));
+    nm__node_set_next(&e->node, pins);
     if (pins != 0) {
-        e->node.prev |= NM__OFF_ZOMBIE;
         entry_fix(shard, offset, NM__ENTRY_OFF);
         return;
     }
@@ -211,7 +210,7 @@ void nm__entry_replace(nm__shard *shard, nm__place_of old, uint32_t offset, bool
     bool dead = nm__entry_dead(shard, before);
     uint32_t pins = nm__index_replace(&shard->index, old, offset);
     unlink_entry(shard, old.offset, pins, dead ? NM_EVICT_REMOVED : NM_EVICT_REPLACED);
-    if (moved) nm__entry_at(shard, old.offset)->node.prev |= NM__OFF_MOVED;
+    if (moved) nm__node_set_prev(&before->node, before->node.prev | NM__OFF_MOVED);
     if (dead)
         nm__policy_add(&shard->policy, offset, nm__entry_hash(shard, nm__entry_at(shard, offset)));
     else

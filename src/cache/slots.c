@@ -135,7 +135,8 @@ void nm__slot_give(nm_cache *cache, nm__reader *reader, nm__slot *slot) {
 void nm__unpin_locked(nm__shard *shard, uint32_t offset, nm__doomed *doomed) {
     nm__entry *e = nm__entry_at(shard, offset); /* the pin keeps it where it is */
     if (nm__node_state(&e->node) & NM__ENTRY_OFF) {
-        if (--e->node.next != 0) return;
+        nm__node_set_next(&e->node, e->node.next - 1);
+        if (e->node.next != 0) return;
         nm__chunk_unfix(shard, offset);
         nm__entry_mark(e, 0, NM__ENTRY_FIXED);
         nm__entry_retire(shard, offset, doomed);
