@@ -304,11 +304,6 @@ bool nm__index_locate(const nm__index *index, uint64_t hash, uint32_t offset, nm
     return set != 0;
 }
 
-bool nm__index_names(const nm__index *index, nm__place_of place, uint64_t hash) {
-    uint64_t word = load(index, place.position);
-    return (uint32_t)word == place.offset && (word ^ hash << NM__WORD_TAG_SHIFT) >> NM__WORD_TAG_SHIFT == 0;
-}
-
 /* Has the second of two sets of 8 more members than the first? Counted side by side: not every machine has an instruction. */
 static bool is_larger(unsigned second, unsigned first) {
     unsigned pair = second << 8 | first;

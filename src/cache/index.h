@@ -108,7 +108,7 @@ static inline void nm__index_prefetch(const nm__index *index, uint64_t hash);
 /* The word that names this chunk; false: there is none. */
 bool nm__index_locate(const nm__index *index, uint64_t hash, uint32_t offset, nm__place_of *out);
 /* Does the word there still name that chunk, of an entry with such a hash? For places that were noted long ago. */
-bool nm__index_names(const nm__index *index, nm__place_of place, uint64_t hash);
+static inline bool nm__index_names(const nm__index *index, nm__place_of place, uint64_t hash);
 /* NM_ECAPACITY: there is no room, nor can any be made by moving one entry; nothing changed. O(1). */
 nm_status nm__index_add(nm__index *index, uint64_t hash, uint32_t offset);
 /* Chunks in the two buckets of that hash: if one of them is removed an add has room. How many. */
@@ -202,6 +202,11 @@ static inline __attribute__((__always_inline__)) void nm__index_lines(const nm__
     uint32_t next = nm_atomic_load(&index->next_count, NM_ACQUIRE);
     lines[0] = nm__line_among(index, nm__hash_first(hash), count, next);
     lines[1] = nm__line_among(index, nm__hash_second(hash), count, next);
+}
+
+static inline bool nm__index_names(const nm__index *index, nm__place_of place, uint64_t hash) {
+    uint64_t word = nm_atomic_load(&index->words[place.position], NM_RELAXED); /* relaxed: as all under the lock */
+    return (uint32_t)word == place.offset && (word ^ hash << NM__WORD_TAG_SHIFT) >> NM__WORD_TAG_SHIFT == 0;
 }
 
 /* Always inline: gcc takes a function that only fetches for one without effect, and drops its calls. */

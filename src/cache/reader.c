@@ -134,24 +134,13 @@ nm__reader *nm__reader_get(nm_cache *cache) {
 static __attribute__((__noinline__)) void drain(nm__notes *notes, nm__shard *shard) {
     uint32_t count = notes->count;
     notes->count = 0;
-    /* Moving an entry to the front touches its neighbours: fetched for all of them at once. */
     for (uint32_t i = 0; i < count; i++) {
-        nm__note *note = &notes->notes[i];
-        if (!nm__index_names(&shard->index, note->place, note->hash)) {
-            note->place.offset = 0; /* it left, or moved, since */
-            continue;
-        }
+        const nm__note *note = &notes->notes[i];
+        if (!nm__index_names(&shard->index, note->place, note->hash)) continue; /* it left, or moved, since */
         const nm__entry *e = nm__entry_at(shard, note->place.offset);
-        if ((nm__node_state(&e->node) & NM__ENTRY_FIXED) || nm__entry_dead(shard, e)) {
-            note->place.offset = 0;
-            continue;
-        }
-        if (e->node.next != 0) __builtin_prefetch(&nm__entry_at(shard, e->node.next)->node, 1);
-        if (e->node.prev != 0) __builtin_prefetch(&nm__entry_at(shard, e->node.prev)->node, 1);
+        if (!(nm__node_state(&e->node) & NM__ENTRY_FIXED) && !nm__entry_dead(shard, e))
+            nm__policy_hit(&shard->policy, note->place.offset, note->hash);
     }
-    for (uint32_t i = 0; i < count; i++)
-        if (notes->notes[i].place.offset != 0)
-            nm__policy_hit(&shard->policy, notes->notes[i].place.offset, notes->notes[i].hash);
 }
 
 void nm__reader_drain(nm__reader *reader, nm__shard *shard) {
