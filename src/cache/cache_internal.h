@@ -418,7 +418,7 @@ nm_status nm__commit(nm_entry *entry, const nm_put_options *options, nm__put *pu
 
 /* ---- get.c ---- */
 static inline bool nm__key_valid(const void *key, size_t key_len) {
-    return key != NULL && key_len != 0 && key_len <= NM_CACHE_KEY_MAX;
+    return key != NULL && key_len - 1 < NM_CACHE_KEY_MAX;
 }
 bool nm__get_locked(nm_cache *cache, uint64_t hash, const void *key, size_t key_len, nm_entry *out, const char *site);
 /* Pins the entry that was found. Lock held. False: 65535 pins. */

@@ -182,39 +182,32 @@ static bool miss(nm_cache *cache, nm__reader *reader, uint64_t hash, nm_entry *o
     return false;
 }
 
-/* What is asked for. */
-typedef struct question {
-    const void *key;
-    size_t key_len;
-    uint64_t hash;
-    const char *site;
-} question;
-
 /* Pinned, and any entry: one that is dead, has a time to live or marks, is an object. */
-static __attribute__((__noinline__)) bool get_any(nm_cache *cache, nm__reader *reader, question q, nm__place_of place,
-                                                  nm_entry *out) {
-    nm__shard *shard = nm__shard_of(cache, q.hash);
+static __attribute__((__noinline__)) bool get_any(nm_cache *cache, nm__reader *reader, const void *key, size_t key_len,
+                                                  uint64_t hash, nm__place_of place, nm_entry *out, const char *site) {
+    nm__shard *shard = nm__shard_of(cache, hash);
     const nm__entry *e = nm__entry_at(shard, place.offset);
     nm__seen seen = see(e);
     bool more = (seen.state & NM__ENTRY_MORE) != 0;
     if (nm__entry_dead(shard, e) || !describe(e, &seen, out) || (more && out->negative)) {
         /* It has to leave, or is none. */
         nm__entry_unpin(shard, place);
-        return nm__get_locked(cache, q.hash, q.key, q.key_len, out, q.site);
+        return nm__get_locked(cache, hash, key, key_len, out, site);
     }
     if (more) mark_use(nm__entry_more_of(e), out);
-    return hand_out(cache, shard, reader, place, q.hash, seen.state, nm__entry_weight(e), out, q.site);
+    return hand_out(cache, shard, reader, place, hash, seen.state, nm__entry_weight(e), out, site);
 }
 
 /* The first look at the index was not enough. */
-static __attribute__((__noinline__)) bool get_on(nm_cache *cache, nm__reader *reader, question q, nm__find find,
-                                                 nm__place_of place, nm_entry *out) {
-    nm__shard *shard = nm__shard_of(cache, q.hash);
-    if (find == NM__FIND_OPEN) find = nm__index_pin_second(&shard->index, q.hash, q.key, q.key_len, &place);
-    if (find == NM__FIND_MISS) return miss(cache, reader, q.hash, out);
-    if (find == NM__FIND_HIT) return get_any(cache, reader, q, place, out);
+static __attribute__((__noinline__)) bool get_on(nm_cache *cache, nm__reader *reader, const void *key, size_t key_len,
+                                                 uint64_t hash, nm__find find, nm__place_of place, nm_entry *out,
+                                                 const char *site) {
+    nm__shard *shard = nm__shard_of(cache, hash);
+    if (find == NM__FIND_OPEN) find = nm__index_pin_second(&shard->index, hash, key, key_len, &place);
+    if (find == NM__FIND_MISS) return miss(cache, reader, hash, out);
+    if (find == NM__FIND_HIT) return get_any(cache, reader, key, key_len, hash, place, out, site);
     if (place.offset != 0) nm__entry_unpin(shard, place); /* another's, that it could not let go */
-    return nm__get_locked(cache, q.hash, q.key, q.key_len, out, q.site);
+    return nm__get_locked(cache, hash, key, key_len, out, site);
 }
 
 /* Straight on for an entry of the usual kind that is found at first; nothing that this needs has its address taken. */
@@ -229,10 +222,9 @@ static inline __attribute__((__always_inline__)) bool get(nm_cache *cache, const
         return nm__get_locked(cache, hash, key, key_len, out, site);
     nm__find find = nm__index_pin_first(&shard->index, hash, key, key_len, &place, &seen);
     if (find == NM__FIND_MISS) return miss(cache, reader, hash, out);
-    question q = {.key = key, .key_len = key_len, .hash = hash, .site = site};
-    if (NM_UNLIKELY(find != NM__FIND_HIT)) return get_on(cache, reader, q, find, place, out);
+    if (NM_UNLIKELY(find != NM__FIND_HIT)) return get_on(cache, reader, key, key_len, hash, find, place, out, site);
     if (NM_UNLIKELY((seen.state & (NM__ENTRY_OBJECT | NM__ENTRY_MORE)) || nm__any_dead(shard)))
-        return get_any(cache, reader, q, place, out);
+        return get_any(cache, reader, key, key_len, hash, place, out, site);
     describe_usual(nm__entry_at(shard, place.offset), &seen, out);
     return hand_out(cache, shard, reader, place, hash, seen.state, seen.bytes, out, site);
 }
@@ -241,7 +233,9 @@ bool(nm_cache_get)(nm_cache *cache, const void *key, size_t key_len, nm_entry *o
     return nm_cache_get_at(cache, key, key_len, out, "?");
 }
 
-bool nm_cache_get_at(nm_cache *cache, const void *key, size_t key_len, nm_entry *out, const char *site) {
+/* In one piece: gcc would part the checks from the rest, for the sake of the functions below. */
+__attribute__((__noinline__)) bool nm_cache_get_at(nm_cache *cache, const void *key, size_t key_len, nm_entry *out,
+                                                   const char *site) {
     if (out == NULL) return false;
     if (NM_LIKELY(cache != NULL && nm__key_valid(key, key_len))) return get(cache, key, key_len, out, site);
     set_empty(out, false);
