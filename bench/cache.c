@@ -317,7 +317,7 @@ int main(int argc, char **argv) {
     bool named = optind < argc, wanted[CACHE_SUBJECTS_MAX] = {true};
     for (; optind < argc; optind++) wanted[find_subject(subjects, count, argv[optind]) - subjects] = true;
     for (size_t s = 0; s < count; s++)
-        if (wanted[s] || !named) chosen[chosen_count++] = subjects[s];
+        if (wanted[s] || (!named && !subjects[s].on_request)) chosen[chosen_count++] = subjects[s];
     if (!some) with_speed = with_entries = with_memory = true;
     workers_start();
     if (with_speed) speed(chosen, chosen_count, &threads, rounds, same_count);

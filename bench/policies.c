@@ -116,7 +116,7 @@ static cache *cache_open(requests *r, nm_cache_policy policy, nm_cache_objective
     nm__policy_set_room(&c->policy, bytes);
     if (c->adapting) {
         nm__adapt_open(&c->adapt, objective, 80, c->adapt_memory, adapt_bytes);
-        nm__adapt_set_room(&c->adapt, bytes);
+        nm__adapt_set_room(&c->adapt, bytes, bytes);
     }
     return c;
 }

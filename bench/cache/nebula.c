@@ -2,8 +2,12 @@
 /* nebula's cache, as a program uses it: get, copy, release; its own hash, which is keyed, and its own number of shards.
  *
  *   nebula               as it is
- *   nebula_plain_locks   the same with a lock around each read of a shard in place of reads that take none; only where
- *                        the library has the switch that is declared below */
+ *   nebula_plain_locks   the same with a lock around each read of a shard in place of reads that take none
+ *   nebula_unsampled     the same without sampling for the curve; only if it is named
+ *   nebula_adaptive, nebula_adaptive_unsampled
+ *                        NM_CACHE_ADAPTIVE, with sampling for setting and curve and without; only if they are named
+ *
+ * A subject is left out where the library does not have its switch, which is declared below. */
 #include "bench.h"
 
 #include "cache/subject.h"
@@ -14,17 +18,24 @@ typedef struct setup {
     nm_cache *cache;
 } setup;
 
-/* The hook: a library that defines this function has the second subject. It is called once, before the first use. */
+/* The hooks, called once, before the first use. */
 void nm__cache_use_plain_locks(nm_cache *cache) __attribute__((__weak__));
+void nm__sampler_stop(nm_cache *cache) __attribute__((__weak__));
 
-static const char plain_locks; /* its address is the tag of the second subject */
+typedef struct variant {
+    const char *name;
+    nm_cache_policy policy;
+    bool needs_change, on_request;
+    void (*change)(nm_cache *cache);
+} variant;
 
 static void *nebula_open(const cache_subject *self, const cache_room *room) {
+    const variant *v = self->tag;
     setup *c = cache_must(malloc(sizeof *c));
     if (nm_scope_open(&c->root, NULL, NULL) != NM_OK ||
-        nm_cache_open(&c->cache, c->root, NM_CACHE_OPTIONS(.budget_bytes = room->bytes)) != NM_OK)
+        nm_cache_open(&c->cache, c->root, NM_CACHE_OPTIONS(.budget_bytes = room->bytes, .policy = v->policy)) != NM_OK)
         return NULL;
-    if (self->tag == &plain_locks) nm__cache_use_plain_locks(c->cache);
+    if (v->change != NULL) v->change(c->cache);
     return c;
 }
 
@@ -53,12 +64,22 @@ static void nebula_serve(void *context, const cache_request *requests, size_t n,
 }
 
 void cache_add_nebula(cache_list *list) {
-    cache_subject subject = {
-        .name = "nebula", .open = nebula_open, .close = nebula_close, .count = nebula_count, .serve = nebula_serve};
-    cache_list_add(list, &subject);
-    if (nm__cache_use_plain_locks != NULL) {
-        subject.name = "nebula_plain_locks";
-        subject.tag = &plain_locks;
-        cache_list_add(list, &subject);
+    static const variant variants[] = {
+        {"nebula", NM_CACHE_DEFAULT, false, false, NULL},
+        {"nebula_plain_locks", NM_CACHE_DEFAULT, true, false, nm__cache_use_plain_locks},
+        {"nebula_unsampled", NM_CACHE_DEFAULT, true, true, nm__sampler_stop},
+        {"nebula_adaptive", NM_CACHE_ADAPTIVE, false, true, NULL},
+        {"nebula_adaptive_unsampled", NM_CACHE_ADAPTIVE, true, true, nm__sampler_stop},
+    };
+    for (size_t i = 0; i < sizeof variants / sizeof *variants; i++) {
+        const variant *v = &variants[i];
+        if (v->needs_change && v->change == NULL) continue;
+        cache_list_add(list, &(cache_subject){.name = v->name,
+                                              .tag = v,
+                                              .on_request = v->on_request,
+                                              .open = nebula_open,
+                                              .close = nebula_close,
+                                              .count = nebula_count,
+                                              .serve = nebula_serve});
     }
 }

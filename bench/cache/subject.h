@@ -19,7 +19,7 @@ extern "C" {
 #define CACHE_VALUE_BYTES  100
 #define CACHE_PAIR_BYTES   (CACHE_KEY_BYTES + CACHE_VALUE_BYTES)
 #define CACHE_PATTERNS     64 /* different values; key number n has number n % CACHE_PATTERNS */
-#define CACHE_SUBJECTS_MAX 16
+#define CACHE_SUBJECTS_MAX 20
 
 /* What a subject may hold. One that counts bytes and is not told to count entries takes the bytes. */
 typedef struct cache_room {
@@ -41,6 +41,7 @@ typedef struct cache_rate {
 typedef struct cache_subject cache_subject;
 struct cache_subject {
     const char *name;
+    bool on_request;                                                  /* left out unless it is named */
     const void *tag;                                                  /* for `open`, where several subjects share it */
     void *(*open)(const cache_subject *self, const cache_room *room); /* the context; NULL: refused */
     void (*close)(void *context);

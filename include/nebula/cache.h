@@ -337,15 +337,18 @@ typedef struct nm_curve_point {
     double hit_ratio;       /* of requests */
     double byte_hit_ratio;  /* of their bytes */
     double hits_per_second; /* at the request rate of late */
+    double
+        request_count; /* that this stands for: the latest counts 1, and each less with its age, by half in a fixed number of requests:
+                             * 16 for each entry, 65,536 at least */
 } nm_curve_point;
 
 /* Predicts the hit ratio at up to n budgets from 1/8 to 8 times the present one, ascending, from live traffic: scaled-down caches of the policy in
- * force on a sample of the keys (Waldspurger et al. 2015, 2017, with the correction that they call SHARDS-adj), recent requests weighing more. Their memory counts in the
- * budget. The number of points written: 7, or n if that is less; 0: too few requests were seen, or the cache is too small to hold the
- * samples. Any thread. O(1). */
+ * force on a sample of the keys (Waldspurger et al. 2015, 2017), corrected by what the cache itself hit and missed. At the present budget it is what
+ * was measured. Their memory counts in the budget. The number of points written: 7, or n if that is less; 0: fewer than 1,000 requests were seen, or the
+ * cache is too small to hold the samples (below about half a MiB; of NM_CACHE_ADAPTIVE 1 MiB). Any thread. O(1). */
 NM_API size_t nm_cache_curve(const nm_cache *cache, nm_curve_point *out, size_t n);
-/* The largest budget, between the curve's ends, up to which each further MiB brings at least so many more hits a second; 0: there is no
- * curve. */
+/* That budget of the curve's up to which more memory brings at least so many hits a second for each MiB, and past which it does not, however
+ * much: the hits less the price of the memory are the most there. 0: there is no curve. */
 NM_API size_t nm_cache_advice(const nm_cache *cache, double hits_per_second_per_mib);
 
 /* Closes the cache and gives its memory back; on_evict is called for each entry. NULL is ignored. NM_EBUSY: entries are

@@ -21,39 +21,47 @@ size_t nm__adapt_bytes(uint32_t nodes) {
     return NM__WAYS * ((nm__shadow_bytes(NM_CACHE_ADAPTIVE, nodes) + 63) / 64 * 64) + history_bytes(nodes);
 }
 
+static void relearn_worth(nm__adapt *a) {
+    nm__setting setting = {.choice = NM__BY_WORTH};
+    nm__history_worth(&a->history, setting.worth);
+    nm__policy_set(&a->shadows[WAY_WORTH].policy, &setting);
+}
+
 void nm__adapt_open(nm__adapt *a, nm_cache_objective objective, unsigned protected_percent, void *memory,
                     size_t bytes) {
+    const nm__setting settings[NM__WAYS] = {
+        [WAY_SEGMENT] = {.choice = NM__BY_SEGMENT, .protected_percent = (uint8_t)protected_percent},
+        [WAY_AGE] = {.choice = NM__BY_AGE},
+        [WAY_RETURN] = {.choice = NM__BY_SEGMENT, .protected_percent = NM__RETURN_PERCENT},
+    };
     memset(a, 0, sizeof *a);
     a->objective = objective;
-    a->settings[WAY_SEGMENT] = (nm__setting){.choice = NM__BY_SEGMENT, .protected_percent = (uint8_t)protected_percent};
-    a->settings[WAY_AGE] = (nm__setting){.choice = NM__BY_AGE};
-    a->settings[WAY_RETURN] = (nm__setting){.choice = NM__BY_SEGMENT, .protected_percent = NM__RETURN_PERCENT};
-    a->settings[WAY_WORTH] = (nm__setting){.choice = NM__BY_WORTH};
     a->version = 1;
+    a->shadows[WAY_SEGMENT].policy.setting = settings[WAY_SEGMENT];
     uint32_t nodes = NM__ADAPT_NODES_MAX;
     while (nodes > NM__ADAPT_NODES_MIN && nm__adapt_bytes(nodes) > bytes)
-        nodes = nodes - nodes / 16 > NM__ADAPT_NODES_MIN ? nodes - nodes / 16 : NM__ADAPT_NODES_MIN;
+        nodes = nodes - nodes / 16 > NM__ADAPT_NODES_MIN ? nodes - nodes / 16 - 1 : NM__ADAPT_NODES_MIN;
     if (nm__adapt_bytes(nodes) > bytes) return;
     unsigned char *at = memory;
     for (unsigned way = 0; way < NM__WAYS; way++) {
         nm__shadow_open(&a->shadows[way], NM_CACHE_ADAPTIVE, objective, protected_percent, at, nodes);
-        nm__policy_set(&a->shadows[way].policy, &a->settings[way]);
+        nm__policy_set(&a->shadows[way].policy, &settings[way]);
         at += (nm__shadow_bytes(NM_CACHE_ADAPTIVE, nodes) + 63) / 64 * 64;
     }
     nm__history_open(&a->history, at, history_bytes(nodes));
-    nm__history_worth(&a->history, a->settings[WAY_WORTH].worth);
-    nm__policy_set(&a->shadows[WAY_WORTH].policy, &a->settings[WAY_WORTH]);
+    relearn_worth(a);
     a->until_worth = a->until_fade = a->until_halve = 1;
     nm_atomic_store(&a->threshold, UINT32_MAX, NM_RELAXED);
 }
 
 static void share_room(nm__adapt *a) {
     size_t room = (size_t)((double)a->room * ((double)a->threshold + 1) / 4294967296.0);
-    for (unsigned way = 0; way < NM__WAYS; way++) nm__shadow_set_room(&a->shadows[way], room);
+    for (unsigned way = 0; way < NM__WAYS; way++) nm__shadow_set_room(&a->shadows[way], room, a->largest);
 }
 
-void nm__adapt_set_room(nm__adapt *a, size_t bytes) {
+void nm__adapt_set_room(nm__adapt *a, size_t bytes, size_t largest) {
     a->room = bytes;
+    a->largest = largest;
     if (a->threshold != 0) share_room(a);
 }
 
@@ -69,10 +77,8 @@ static void announce(nm__adapt *a) { nm_atomic_store(&a->version, a->version + 1
 /* Only where the room is used, and still less than a quarter of the nodes. */
 static void sample_more(nm__adapt *a) {
     const nm__shadow *shadow = &a->shadows[a->way];
-    size_t bytes = 0;
-    for (unsigned i = 0; i < NM__SEGMENTS; i++) bytes += nm__policy_bytes(&shadow->policy, (nm__segment)i);
     if (a->threshold == UINT32_MAX || most_nodes(a) >= shadow->node_count / 4) return;
-    if (bytes < shadow->policy.room / 10 * 9) return;
+    if (nm__shadow_used_bytes(shadow) < shadow->policy.room / 10 * 9) return;
     nm_atomic_store(&a->threshold, a->threshold > UINT32_MAX / 2 ? UINT32_MAX : a->threshold * 2, NM_RELAXED);
     share_room(a);
 }
@@ -114,8 +120,7 @@ static void tick(nm__adapt *a) {
     }
     if (--a->until_worth == 0) {
         a->until_worth = nodes / 8 + 64;
-        nm__history_worth(&a->history, a->settings[WAY_WORTH].worth);
-        nm__policy_set(&a->shadows[WAY_WORTH].policy, &a->settings[WAY_WORTH]);
+        relearn_worth(a);
         if (a->way == WAY_WORTH) announce(a);
     }
     choose(a);
@@ -130,13 +135,13 @@ static void note_rank(nm__adapt *a, uint64_t hash, bool hit) {
     nm__history_rank(&a->history, nm__sample_of(hash), now(a), rank, hit);
 }
 
-static void look(nm__adapt *a, uint64_t hash) {
-    nm__history_look(&a->history, nm__sample_of(hash), now(a));
-    for (unsigned way = 0; way < NM__WAYS; way++) {
-        size_t weight;
-        if (!nm__shadow_look(&a->shadows[way], hash, &weight)) continue;
-        a->scores[way] += a->objective == NM_OBJECTIVE_HITS ? 1 : (double)weight;
-    }
+static void score(nm__adapt *a, unsigned way, size_t weight) {
+    a->scores[way] += a->objective == NM_OBJECTIVE_HITS ? 1 : (double)weight;
+}
+
+/* What the request is counted as, once its weight is known. */
+static void count_request(nm__adapt *a, size_t weight) {
+    a->requests += a->objective == NM_OBJECTIVE_HITS ? 1 : (double)weight;
 }
 
 /* Fewer keys where the nodes do not reach. */
@@ -152,29 +157,54 @@ static void fit_sample(nm__adapt *a) {
     share_room(a);
 }
 
-static void put(nm__adapt *a, uint64_t hash, size_t weight) {
-    for (unsigned way = 0; way < NM__WAYS; way++) nm__shadow_put(&a->shadows[way], hash, weight);
-}
-
-void nm__adapt_hit(nm__adapt *a, uint64_t hash, size_t weight) {
-    look(a, hash);
-    put(a, hash, weight);
-    note_rank(a, hash, true);
-    a->requests += a->objective == NM_OBJECTIVE_HITS ? 1 : (double)weight;
-    fit_sample(a);
-    tick(a);
-}
-
-void nm__adapt_miss(nm__adapt *a, uint64_t hash) {
-    look(a, hash);
-    tick(a);
-}
-
-void nm__adapt_put(nm__adapt *a, uint64_t hash, size_t weight) {
+/* As many are new as the way in force takes in: those are its turnovers. */
+static void step_clock(nm__adapt *a) {
     a->clock += nm__clock_step(a->shadows[a->way].used_count);
     for (unsigned way = 0; way < NM__WAYS; way++) nm__policy_set_clock(&a->shadows[way].policy, a->clock);
-    put(a, hash, weight);
-    note_rank(a, hash, false);
-    a->requests += a->objective == NM_OBJECTIVE_HITS ? 1 : (double)weight;
+}
+
+bool nm__adapt_hit(nm__adapt *a, uint64_t hash, size_t weight) {
+    nm__history_look(&a->history, nm__sample_of(hash), now(a));
+    bool hit = nm__shadow_find(&a->shadows[a->way], hash) != 0;
+    if (!hit) step_clock(a);
+    for (unsigned way = 0; way < NM__WAYS; way++)
+        if (nm__shadow_use(&a->shadows[way], hash, weight)) score(a, way, weight);
+    note_rank(a, hash, true);
+    count_request(a, weight);
     fit_sample(a);
+    tick(a);
+    return hit;
+}
+
+bool nm__adapt_miss(nm__adapt *a, uint64_t hash, size_t *weight_out) {
+    nm__history_look(&a->history, nm__sample_of(hash), now(a));
+    bool hit = false;
+    for (unsigned way = 0; way < NM__WAYS; way++) {
+        size_t weight;
+        if (!nm__shadow_look(&a->shadows[way], hash, &weight)) continue;
+        score(a, way, weight);
+        if (way != a->way) continue;
+        hit = true;
+        if (weight_out != NULL) *weight_out = weight;
+    }
+    tick(a);
+    return hit;
+}
+
+bool nm__adapt_put(nm__adapt *a, uint64_t hash, size_t weight) {
+    bool had = nm__shadow_find(&a->shadows[a->way], hash) != 0;
+    if (!had) step_clock(a);
+    for (unsigned way = 0; way < NM__WAYS; way++) (void)nm__shadow_put(&a->shadows[way], hash, weight);
+    note_rank(a, hash, false);
+    count_request(a, weight);
+    fit_sample(a);
+    return had;
+}
+
+void nm__adapt_remove(nm__adapt *a, uint64_t hash) {
+    for (unsigned way = 0; way < NM__WAYS; way++) nm__shadow_remove(&a->shadows[way], hash);
+}
+
+void nm__adapt_clear(nm__adapt *a) {
+    for (unsigned way = 0; way < NM__WAYS; way++) nm__shadow_thin(&a->shadows[way], 0);
 }

@@ -74,18 +74,18 @@ static void before_fork(nm__member *member) {
     for (unsigned i = 0; i < cache->shard_count; i++) nm__lock_take(&cache->shards[i].lock);
     nm__flight_before_fork(&cache->flight);
     nm__lock_take(&cache->desk.lock);
-    if (cache->sampler != NULL) nm__lock_take(&cache->sampler->lock);
+    nm__lock_take(&cache->sampler.lock);
 }
 
 static void after_fork(nm__member *member, bool in_child) {
     nm_cache *cache = cache_of(member);
     if (in_child) {
         nm__lock_after_fork(&cache->desk.lock);
-        if (cache->sampler != NULL) nm__lock_after_fork(&cache->sampler->lock);
+        nm__lock_after_fork(&cache->sampler.lock);
         for (unsigned i = 0; i < cache->shard_count; i++) nm__lock_after_fork(&cache->shards[i].lock);
         nm__readers_after_fork(cache);
     }
-    if (cache->sampler != NULL) nm__lock_give(&cache->sampler->lock);
+    nm__lock_give(&cache->sampler.lock);
     nm__lock_give(&cache->desk.lock);
     nm__flight_after_fork(&cache->flight, in_child);
     for (unsigned i = cache->shard_count; i-- > 0;) nm__lock_give(&cache->shards[i].lock);
@@ -218,6 +218,7 @@ static void set_up(nm_cache *cache, nm_scope *scope, const nm_cache_options *o, 
     pthread_mutex_init(&cache->resize_lock, NULL);
     nm__lock_open(&cache->desk.lock);
     nm__flight_open(&cache->flight);
+    nm__sampler_open(cache);
     for (unsigned i = 0; i < cache->shard_count; i++) {
         cache->shards[i].cache = cache;
         nm__lock_open(&cache->shards[i].lock);
@@ -261,7 +262,7 @@ nm_status nm_cache_open_at(nm_cache **out, nm_scope *scope, const nm_cache_optio
         cache->shards[i].unsettled = false;
         nm__shard_share(&cache->shards[i]);
     }
-    nm__sampler_open(cache);
+    (void)nm__sampler_fit(cache);
     for (unsigned i = 0; i < cache->shard_count; i++) nm__tables_open(&cache->shards[i]);
     nm__process_join(&cache->member, &member_class);
     nm__holder_add(scope, &cache->holder, cache->elastic ? NM__RECLAIM_CACHE : NM__RECLAIM_NEVER);
@@ -326,6 +327,7 @@ void nm_cache_clear(nm_cache *cache) {
         else /* somebody has to be told of each */
             nm__cache_empty(&cache->shards[i], NM_EVICT_REMOVED);
     }
+    nm__sampler_clear(cache);
 }
 
 static void close_all(nm_cache *cache) {
@@ -397,6 +399,7 @@ nm_status nm_cache_resize(nm_cache *cache, size_t budget_bytes) {
     nm_atomic_store(&cache->limit_bytes, budget_bytes, NM_RELAXED);
     pthread_mutex_unlock(&cache->resize_lock);
     share_all(cache, grows);
+    if (nm__sampler_fit(cache)) nm__settle(cache->scope, &cache->holder);
     if (grows) return NM_OK;
     bool fits = shrink_to(cache, budget_bytes, ticket);
     pthread_mutex_lock(&cache->resize_lock);
@@ -406,6 +409,7 @@ nm_status nm_cache_resize(nm_cache *cache, size_t budget_bytes) {
         nm_atomic_store(&cache->limit_bytes, nm_atomic_load(&cache->budget_bytes, NM_RELAXED), NM_RELAXED);
     pthread_mutex_unlock(&cache->resize_lock);
     share_all(cache, last && !fits);
+    if (nm__sampler_fit(cache)) nm__settle(cache->scope, &cache->holder);
     return fits ? NM_OK : NM_EBUSY;
 }
 
@@ -474,7 +478,7 @@ void nm_cache_get_stats_sized(const nm_cache *cache, nm_cache_stats *out, size_t
         stats.pinned_bytes = (size_t)counts.pinned_bytes;
         stats.loads = nm_atomic_load(&cache->loads, NM_RELAXED); /* relaxed: figures */
         stats.load_failures = nm_atomic_load(&cache->load_failures, NM_RELAXED);
-        stats.policy_bytes += cache->sampler != NULL ? cache->sampler->bytes : 0;
+        stats.policy_bytes += nm_atomic_load(&cache->sampler.bytes, NM_RELAXED);
         stats.granted_bytes = nm_cache_granted(cache);
         stats.budget_bytes = nm_cache_budget(cache);
         stats.used_bytes = nm__min(stats.used_bytes, stats.granted_bytes);

@@ -119,7 +119,7 @@ struct nm_cache {
     nm__flight flight;
     NM_ATOMIC(uint64_t) loads, load_failures;
     NM_ATOMIC(bool) had_objects;
-    nm__sampler *sampler;                                            /* NULL: none */
+    nm__sampler sampler;
     NM_ATOMIC(uint64_t) resize_count;                                /* written under the lock */
     NM_ATOMIC(bool) closing;                                         /* callbacks of the close find it closed */
     NM_ATOMIC(size_t) budget_bytes __attribute__((__aligned__(64))); /* what is promised: granted is never above it */
@@ -405,6 +405,8 @@ nm_status nm__put_check(nm__shard *shard, const nm__put *put, nm__doomed *doomed
 void nm__put_write(nm__shard *shard, const nm__put *put, uint32_t offset, size_t value_len, bool more, bool object);
 /* Links a chunk that is complete, in place of `old`. */
 nm_status nm__put_publish(nm__shard *shard, const nm__put *put, uint32_t offset, nm__place_of old, nm__doomed *doomed);
+/* It was refused with that status: where that is for its size alone a larger cache might have it, and the sampler is told. */
+void nm__put_refused(nm_cache *cache, const nm__put *put, size_t value_len, size_t object_bytes, nm_status status);
 /* NM_ETOOLARGE if the budget can never hold it. */
 nm_status nm__put_size(const nm_cache *cache, size_t key_len, size_t value_len, bool more, size_t object_bytes,
                        uint32_t *units);

@@ -22,6 +22,8 @@ static nm_status remove_version(nm_cache *cache, const void *key, size_t key_len
     }
     if (status != NM_ESTALE) nm__flight_put_seen(&cache->flight, hash, key, key_len);
     nm__shard_unlock(shard, &doomed);
+    /* Also where it is not: a larger cache might have it. */
+    if (status != NM_ESTALE && nm__is_sampled(cache, hash)) nm__sampler_remove(cache, hash);
     return status;
 }
 

@@ -108,6 +108,7 @@ bool nm__get_locked(nm_cache *cache, uint64_t hash, const void *key, size_t key_
     nm__doomed doomed = {0};
     nm__place_of place;
     bool negative = false;
+    size_t weight = 0;
     nm__shard_lock(shard);
     if (reader != NULL) nm__reader_drain(reader, shard);
     /* The slot before the look-up: making room for one may evict. */
@@ -116,6 +117,7 @@ bool nm__get_locked(nm_cache *cache, uint64_t hash, const void *key, size_t key_
     hit = hit && slot != NULL && !nm_atomic_load(&cache->closing, NM_RELAXED); /* relaxed: set by this thread */
     if (hit) {
         nm__entry_more *more = nm__entry_more_of(nm__entry_at(shard, place.offset));
+        weight = nm__entry_weight(nm__entry_at(shard, place.offset));
         if (more != NULL && (nm_atomic_load(&more->bits, NM_RELAXED) & NM__MORE_NEGATIVE)) {
             negative = true;
             hit = false;
@@ -129,9 +131,9 @@ bool nm__get_locked(nm_cache *cache, uint64_t hash, const void *key, size_t key_
     nm__shard_unlock(shard, &doomed);
     count_look(cache, reader, hit || negative);
     if (nm__is_sampled(cache, hash)) {
-        if (hit)
-            nm__sampler_hit(cache, hash, nm__entry_weight(out->slot->data));
-        else if (!negative)
+        if (hit || negative)
+            nm__sampler_hit(cache, hash, weight);
+        else
             nm__sampler_miss(cache, hash);
     }
     if (!hit && slot != NULL) nm__slot_give(cache, reader, slot);

@@ -36,6 +36,12 @@ nm_status nm__put_size(const nm_cache *cache, size_t key_len, size_t value_len, 
                : NM_ETOOLARGE;
 }
 
+void nm__put_refused(nm_cache *cache, const nm__put *put, size_t value_len, size_t object_bytes, nm_status status) {
+    if (status != NM_ETOOLARGE || !nm__is_sampled(cache, put->hash)) return;
+    size_t bytes = (size_t)nm__entry_units(put->key_len, value_len, put->more) * NM__UNIT_BYTES;
+    if (bytes != 0) nm__sampler_put(cache, put->hash, bytes + object_bytes);
+}
+
 static bool is_negative(const nm__entry *e) {
     const nm__entry_more *more = nm__entry_more_of(e);
     return more != NULL && (nm_atomic_load(&more->bits, NM_RELAXED) & NM__MORE_NEGATIVE) != 0;
@@ -181,6 +187,7 @@ static bool overwrite(nm__shard *shard, const nm__put *put, nm__place_of old, ui
         nm__policy_add_as(&shard->policy, old.offset, state);
     }
     nm__index_settle(&shard->index, old, old.offset);
+    if (nm__is_sampled(shard->cache, put->hash)) nm__sampler_put(shard->cache, put->hash, nm__entry_weight(e));
     return true;
 }
 
@@ -198,6 +205,7 @@ static nm_status put_locked(nm__shard *shard, const nm__put *put, const void *va
     if (status == NM_OK) status = nm__place(shard, units, object_bytes, doomed, &at);
     if (status != NM_OK) {
         shard->rejections++;
+        nm__put_refused(shard->cache, put, value_len, object_bytes, status);
         return status;
     }
     /* The old entry may have been evicted for the new one, or moved, or another thread may have put it meanwhile. */

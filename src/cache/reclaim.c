@@ -97,8 +97,9 @@ size_t nm__cache_gather(nm_cache *cache, const nm__shard *except, size_t bytes, 
             nm__shard_unlock(shard, &doomed);
             more |= again;
         }
-        if (mode == NM__GATHER_RICH || mode == NM__GATHER_IDLE) break;
+        if (mode == NM__GATHER_RICH || mode == NM__GATHER_IDLE) return total;
     }
+    if (total < bytes) total += nm__sampler_drop(cache, mode != NM__GATHER_TRY);
     return total;
 }
 
@@ -121,7 +122,7 @@ size_t nm__cache_spare(nm_cache *cache, const nm__shard *except) {
         if (free) spare += shard->tables_bytes; /* they go with the entries */
         nm__lock_give(&shard->lock);
     }
-    return spare;
+    return spare + nm_atomic_load(&cache->sampler.bytes, NM_RELAXED); /* relaxed: a guess */
 }
 
 size_t nm__cache_reclaim(nm__holder *holder, size_t wanted_bytes) {

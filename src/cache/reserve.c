@@ -40,6 +40,7 @@ static nm_status reserve(nm_cache *cache, const void *key, size_t key_len, size_
     nm_status status = reserve_locked(shard, reader, &put, value_len, out, site, &doomed);
     if (status != NM_OK) shard->rejections++;
     nm__shard_unlock(shard, &doomed);
+    nm__put_refused(cache, &put, value_len, 0, status);
     return status;
 }
 
@@ -74,9 +75,14 @@ nm_status nm_cache_reserve_in_at(nm_cache *cache, nm_scope *holder, const void *
     if (status == NM_OK && (holder == NULL || !nm__same_root(holder, cache->scope))) status = NM_EINVAL;
     uint32_t units;
     nm__put put = {.key = key, .key_len = key_len, .ttl_ms = cache->ttl_ms};
-    bool more = nm__put_wants_more(cache, &put);
-    if (status == NM_OK) status = nm__put_size(cache, key_len, value_len, more, 0, &units);
     if (status != NM_OK) return status;
+    put.more = nm__put_wants_more(cache, &put);
+    status = nm__put_size(cache, key_len, value_len, put.more, 0, &units);
+    if (status != NM_OK) {
+        put.hash = nm__cache_hash(cache, key, key_len);
+        nm__put_refused(cache, &put, value_len, 0, status);
+        return status;
+    }
     size_t bytes = (size_t)units * NM__UNIT_BYTES;
     status = nm__hold_prepare(holder, bytes);
     if (status != NM_OK) return status;

@@ -1,306 +1,423 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 #include "cache/cache_internal.h"
 
-/* All of it is at most this share of the budget, and is worth having from so many nodes a point on: with 1,000 the predicted ratio is off by
- * 0.01 to 0.02. More than 4,000 say little more. */
-#define BUDGET_SHARE 50
-#define NODES_MIN    1000u
-#define NODES_MAX    4000u
-/* Until it is known how much of the budget the entries can have. */
-#define USABLE_AT_FIRST 0.9
+/* What it may take: a share of the budget, and something more, as its structs alone take 15 to 60 KiB; but never above the second share. */
+#define BUDGET_SHARE     64
+#define BUDGET_SHARE_MAX 24
+#define BYTES_MORE       ((size_t)16 << 10)
+#define BYTES_MORE_ADAPT ((size_t)28 << 10)
+/* With fewer nodes than the least a prediction is off by more than it is worth, with more than the most hardly less than with these; see
+ * scripts/compare-curves.sh. Of points that adapt themselves each has four ways. */
+#define ADAPT_NODES_LEAST 64u
+#define ADAPT_NODES_MOST  1000u
+#define CURVE_NODES_LEAST 48u
+#define CURVE_NODES_MOST  2000u
+#define CURVE_ADAPT_LEAST 80u
+#define CURVE_ADAPT_MOST  400u
+/* Share of what the budget leaves that entries have, until it is known. */
+#define USABLE_AT_FIRST 0.97
 /* Sampled requests between two looks at rooms and counts. */
-#define TICK 1024u
-/* Counts are halved after so many requests for each entry, so that about twice as many weigh: long enough for each key to come again, short
- * enough to follow a day. */
-#define HORIZON     16u
-#define HORIZON_MIN 65536u
-/* What a sample whose nodes are used up keeps of its keys. */
-#define KEPT 0.75
+#define TICK 256u
+/* A request counts half after so many for each entry: long enough for each key to come again, short enough to follow a day. */
+#define HALF_LIFE     16u
+#define HALF_LIFE_MIN 65536u
 
 static const double factors[NM__CURVE_POINTS] = {0.125, 0.25, 0.5, 1, 2, 4, 8};
 
-static double share_of(const nm__curve_shadow *point) { return (double)point->threshold / 4294967296.0; }
+/* ---- memory ---- */
 
-static uint64_t requests_of(const nm_cache *cache) {
-    nm__counts counts;
-    nm__counts_sum(cache, &counts);
-    return counts.hits + counts.misses;
+static size_t adapt_bytes(uint32_t nodes) {
+    return nodes != 0 ? nm__round_up(sizeof(nm__adapt), 64) + nm__round_up(nm__adapt_bytes(nodes), 64) : 0;
 }
 
-/* ---- opening ---- */
-
-static size_t header_bytes(void) { return nm__round_up(sizeof(nm__sampler), 64); }
-
-static size_t adapt_bytes(const nm_cache *cache, uint32_t nodes) {
-    if (cache->policy != NM_CACHE_ADAPTIVE) return 0;
-    return nm__round_up(nm__adapt_bytes(nm__min(nodes, NM__ADAPT_NODES_MAX)), 64);
+/* The most nodes between the two that fit; 0: not even the least do. */
+static uint32_t adapt_nodes_in(size_t bytes) {
+    uint32_t nodes = ADAPT_NODES_MOST;
+    while (nodes >= ADAPT_NODES_LEAST && adapt_bytes(nodes) > bytes) nodes -= nodes / 16;
+    return nodes >= ADAPT_NODES_LEAST ? nodes : 0;
 }
 
-static size_t bytes_for(const nm_cache *cache, uint32_t nodes) {
-    return header_bytes() + NM__CURVE_POINTS * nm__round_up(nm__shadow_bytes(cache->policy, nodes), 64) +
-           adapt_bytes(cache, nodes);
+static size_t curve_bytes(nm_cache_policy policy, bool adapting, uint32_t nodes) {
+    return nodes != 0 ? nm__round_up(sizeof(nm__curve), 64) + nm__curve_bytes(policy, adapting, nodes) : 0;
 }
 
-static uint32_t affordable_nodes(const nm_cache *cache) {
-    size_t most = cache->opening_budget / BUDGET_SHARE;
-    uint32_t nodes = NODES_MAX;
-    while (nodes >= NODES_MIN && bytes_for(cache, nodes) > most) nodes -= nodes / 16;
-    return nodes >= NODES_MIN ? nodes : 0;
+static uint32_t curve_nodes_in(nm_cache_policy policy, bool adapting, size_t bytes) {
+    uint32_t least = adapting ? CURVE_ADAPT_LEAST : CURVE_NODES_LEAST;
+    uint32_t nodes = adapting ? CURVE_ADAPT_MOST : CURVE_NODES_MOST;
+    while (nodes >= least && curve_bytes(policy, adapting, nodes) > bytes) nodes -= nodes / 16;
+    return nodes >= least ? nodes : 0;
 }
 
-static void set_rooms(nm_cache *cache, nm__sampler *s) {
-    double limit = (double)nm_atomic_load(&cache->limit_bytes, NM_RELAXED); /* relaxed: a goal */
-    for (unsigned i = 0; i < NM__CURVE_POINTS; i++) {
-        nm__curve_shadow *point = &s->points[i];
-        nm__shadow_set_room(&point->shadow, (size_t)(limit * s->usable * factors[i] * share_of(point)));
+nm__sampler_plan nm__sampler_plan_for(nm_cache_policy policy, size_t budget) {
+    nm__sampler_plan plan = {0};
+    bool adaptive = policy == NM_CACHE_ADAPTIVE;
+    size_t left =
+        nm__min(budget / BUDGET_SHARE + (adaptive ? BYTES_MORE_ADAPT : BYTES_MORE), budget / BUDGET_SHARE_MAX);
+    left = nm__round_down(left, NM__PAGE_BYTES);
+    if (adaptive) {
+        /* Better settings win more than a better curve, but need fewer nodes: the curve has two thirds, or what the least adaptation
+         * leaves, or nothing. */
+        plan.adapt_nodes = adapt_nodes_in(nm__max(left / 3, nm__min(left, adapt_bytes(ADAPT_NODES_LEAST))));
+        if (plan.adapt_nodes == 0) return plan;
+        size_t rest = left - adapt_bytes(plan.adapt_nodes);
+        plan.curve_nodes = curve_nodes_in(policy, true, rest);
+        plan.adapting = plan.curve_nodes != 0;
+        if (!plan.adapting) plan.curve_nodes = curve_nodes_in(policy, false, rest);
+        if (plan.curve_nodes == 0) plan.adapt_nodes = adapt_nodes_in(left);
+    } else {
+        plan.curve_nodes = curve_nodes_in(policy, false, left);
     }
-    if (cache->policy == NM_CACHE_ADAPTIVE) nm__adapt_set_room(&s->adapt, (size_t)(limit * s->usable));
+    plan.bytes = nm__round_up(adapt_bytes(plan.adapt_nodes) + curve_bytes(policy, plan.adapting, plan.curve_nodes),
+                              NM__PAGE_BYTES);
+    return plan;
 }
 
-/* Only looked at without the lock. */
+/* ---- taking it and giving it back ---- */
+
+/* Who is closed for want of memory tries again after so many misses, and each time that it fails after twice as many. */
+#define PAUSE     4096u
+#define PAUSE_MAX (PAUSE << 12)
+
+/* More than twice or less than half of what the plan says is worth to begin anew: what was learned is lost. */
+static bool fits_plan(size_t bytes, size_t planned) { return bytes / 2 <= planned && bytes >= planned / 2; }
+
+/* What a cache of that budget has for entries, but for tables that grow with their number. */
+static double left_of(const nm_cache *cache, double budget) {
+    double fixed = (double)cache->least_bytes + (double)nm__sampler_plan_for(cache->policy, (size_t)budget).bytes;
+    return budget > fixed ? budget - fixed : 0;
+}
+
+static void set_limit(const nm_cache *cache, nm__sampler *s, size_t limit) {
+    s->limit = limit;
+    for (unsigned i = 0; i < NM__CURVE_POINTS; i++) s->left[i] = left_of(cache, (double)limit * factors[i]);
+}
+
+static void set_rooms(const nm_cache *cache, nm__sampler *s) {
+    size_t rooms[NM__CURVE_POINTS], largest[NM__CURVE_POINTS];
+    for (unsigned i = 0; i < NM__CURVE_POINTS; i++) {
+        rooms[i] = (size_t)(s->usable * s->left[i]);
+        /* The sampler goes for it, if need be. */
+        double most = (double)s->limit * factors[i] - (double)cache->least_bytes;
+        largest[i] = most > 0 ? (size_t)most : 0;
+    }
+    if (s->curve != NULL) nm__curve_set_rooms(s->curve, rooms, largest);
+    if (s->adapt != NULL) nm__adapt_set_room(s->adapt, rooms[NM__CURVE_SELF], largest[NM__CURVE_SELF]);
+}
+
+/* Only looked at without the lock. Closed for a while: all keys, so that misses are counted. */
 static void set_threshold(nm_cache *cache, const nm__sampler *s) {
-    uint64_t most = 0;
-    for (unsigned i = 0; i < NM__CURVE_POINTS; i++) most = nm__max(most, s->points[i].threshold);
-    if (cache->policy == NM_CACHE_ADAPTIVE) most = nm__max(most, nm_atomic_load(&s->adapt.threshold, NM_RELAXED));
+    uint32_t most = s->memory == NULL && s->pause != 0 ? UINT32_MAX : 0;
+    if (s->curve != NULL) most = nm__max(most, nm__curve_threshold(s->curve));
+    if (s->adapt != NULL) most = nm__max(most, nm_atomic_load(&s->adapt->threshold, NM_RELAXED));
     /* relaxed: a stale one samples a few keys that nobody wants */
-    nm_atomic_store(&cache->sample_threshold, (uint32_t)nm__min(most, UINT32_MAX), NM_RELAXED);
+    if (nm_atomic_load(&cache->sample_threshold, NM_RELAXED) != most)
+        nm_atomic_store(&cache->sample_threshold, most, NM_RELAXED);
+}
+
+/* Its bytes are in the account already. */
+static bool begin(nm_cache *cache, nm__sampler *s, const nm__sampler_plan *plan, size_t limit) {
+    void *memory;
+    if (nm__range_reserve(plan->bytes, NM__PAGE_BYTES, &memory) != NM_OK) return false;
+    nm__grant_mode mode = cache->elastic ? NM__GRANT_ELASTIC : NM__GRANT_QUIET;
+    if (nm__range_commit(cache->scope, memory, plan->bytes, mode, &cache->holder) != NM_OK) {
+        nm__range_release(memory, plan->bytes);
+        return false;
+    }
+    unsigned char *at = memory;
+    s->memory = memory;
+    s->plan = *plan;
+    if (plan->adapt_nodes != 0) {
+        size_t own = nm__round_up(sizeof(nm__adapt), 64);
+        s->adapt = (nm__adapt *)(void *)at;
+        nm__adapt_open(s->adapt, cache->objective, cache->protected_percent, at + own,
+                       nm__adapt_bytes(plan->adapt_nodes));
+        nm_atomic_store(&s->adapt->version, s->version, NM_RELAXED);
+        at += adapt_bytes(plan->adapt_nodes);
+    }
+    if (plan->curve_nodes != 0) {
+        s->curve = (nm__curve *)(void *)at;
+        nm__curve_open(s->curve, cache->policy, cache->objective, cache->protected_percent, plan->adapting,
+                       at + nm__round_up(sizeof(nm__curve), 64), plan->curve_nodes);
+        nm__counts counts;
+        nm__counts_sum(cache, &counts);
+        nm__curve_begin(s->curve, counts.hits + counts.misses, counts.misses, nm__os_get()->clock_ns());
+    }
+    nm_atomic_store(&s->bytes, plan->bytes, NM_RELAXED); /* relaxed, like all here: a figure */
+    nm_atomic_store(&s->unclear, 0u, NM_RELAXED);
+    set_limit(cache, s, limit);
+    set_rooms(cache, s);
+    return true;
+}
+
+/* A system that does not take the pages back leaves them where they are. */
+static size_t end(nm_cache *cache, nm__sampler *s) {
+    size_t bytes = s->memory != NULL ? s->plan.bytes : 0;
+    if (bytes == 0) return 0;
+    uint32_t version = s->adapt != NULL ? nm__adapt_version(s->adapt) + 1 : s->version;
+    if (!nm__range_decommit(cache->scope, s->memory, bytes)) return 0;
+    nm__range_release(s->memory, bytes);
+    nm__account_give(cache, bytes);
+    s->version = version;
+    s->memory = NULL;
+    s->curve = NULL;
+    s->adapt = NULL;
+    nm_atomic_store(&s->bytes, 0u, NM_RELAXED);
+    return bytes;
 }
 
 void nm__sampler_open(nm_cache *cache) {
-    uint32_t nodes = affordable_nodes(cache);
-    if (nodes == 0) return;
-    size_t bytes = nm__round_up(bytes_for(cache, nodes), NM__PAGE_BYTES);
-    void *memory;
-    if (nm__range_reserve(bytes, NM__PAGE_BYTES, &memory) != NM_OK) return;
-    bool taken = nm__account_take(cache, bytes);
-    nm__grant_mode mode = cache->elastic ? NM__GRANT_ELASTIC : NM__GRANT_QUIET;
-    if (!taken || nm__range_commit(cache->scope, memory, bytes, mode, &cache->holder) != NM_OK) {
-        if (taken) nm__account_give(cache, bytes);
-        nm__range_release(memory, bytes);
-        return;
-    }
-    nm__sampler *s = memory;
-    unsigned char *at = (unsigned char *)memory + header_bytes();
+    nm__sampler *s = &cache->sampler;
     nm__lock_open(&s->lock);
-    s->bytes = bytes;
     s->usable = USABLE_AT_FIRST;
-    s->last_ns = nm__os_get()->clock_ns();
-    for (unsigned i = 0; i < NM__CURVE_POINTS; i++) {
-        nm__shadow_open(&s->points[i].shadow, cache->policy, cache->objective, cache->protected_percent, at, nodes);
-        s->points[i].threshold = (uint64_t)1 << 32;
-        at += nm__round_up(nm__shadow_bytes(cache->policy, nodes), 64);
-    }
-    if (cache->policy == NM_CACHE_ADAPTIVE)
-        nm__adapt_open(&s->adapt, cache->objective, cache->protected_percent, at, adapt_bytes(cache, nodes));
-    cache->sampler = s;
-    set_rooms(cache, s);
-    set_threshold(cache, s);
+    s->version = 1;
 }
 
 void nm__sampler_close(nm_cache *cache) {
-    nm__sampler *s = cache->sampler;
-    if (s == NULL) return;
-    size_t bytes = s->bytes;
+    nm__sampler *s = &cache->sampler;
     nm_atomic_store(&cache->sample_threshold, 0u, NM_RELAXED);
-    cache->sampler = NULL;
+    if (s->memory != NULL) nm__range_drop(cache->scope, s->memory, s->plan.bytes, s->plan.bytes);
+    s->memory = NULL;
     nm__lock_close(&s->lock);
-    nm__range_drop(cache->scope, s, bytes, bytes);
-    nm__account_give(cache, bytes);
 }
 
-/* ---- counting ---- */
-
-static void count_expected(nm__curve_shadow *point, uint64_t requests) {
-    if (requests > point->counted) point->expected += (double)(requests - point->counted) * share_of(point);
-    point->counted = requests;
+static nm__sampler_plan plan_now(const nm_cache *cache, size_t *limit) {
+    *limit = nm_atomic_load(&cache->limit_bytes, NM_RELAXED); /* relaxed: a goal */
+    return nm__sampler_plan_for(cache->policy, nm__min(*limit, nm__limit(cache->scope)));
 }
 
-static void thin(nm_cache *cache, nm__sampler *s, nm__curve_shadow *point) {
-    count_expected(point, requests_of(cache));
-    point->threshold = (uint64_t)((double)point->threshold * KEPT);
-    nm__shadow_thin(&point->shadow, (uint32_t)nm__min(point->threshold, UINT32_MAX));
-    point->shadow.crowded = false;
-    set_rooms(cache, s);
+/* The setting is told: the shards look at its version, points that do not adapt themselves get it at once. */
+static void publish(nm__sampler *s) {
+    if (s->adapt == NULL) return;
+    uint32_t version = nm__adapt_version(s->adapt);
+    if (version == nm_atomic_load(&s->setting, NM_RELAXED)) return;
+    nm_atomic_store(&s->setting, version, NM_RELAXED); /* relaxed: it is read under the lock */
+    if (s->curve != NULL && !s->plan.adapting) nm__curve_follow(s->curve, nm__adapt_setting(s->adapt));
+}
+
+bool nm__sampler_fit(nm_cache *cache) {
+    nm__sampler *s = &cache->sampler;
+    size_t limit, bytes = nm_atomic_load(&s->bytes, NM_RELAXED);
+    nm__sampler_plan plan = plan_now(cache, &limit);
+    bool wanted = plan.bytes != 0 && !(bytes != 0 && fits_plan(bytes, plan.bytes));
+    if (bytes != 0 && !fits_plan(bytes, plan.bytes)) (void)nm__sampler_drop(cache, true);
+    bool taken = wanted && nm__account_take(cache, plan.bytes);
+    if (wanted && !taken) {
+        size_t have = nm__account_left(cache);
+        if (plan.bytes > have) (void)nm__cache_gather(cache, NULL, plan.bytes - have, NM_EVICT_SPACE, NM__GATHER_ALL);
+        taken = nm__account_take(cache, plan.bytes);
+    }
+    nm__lock_take(&s->lock);
+    bool begun = taken && s->memory == NULL && begin(cache, s, &plan, limit);
+    if (taken && !begun) nm__account_give(cache, plan.bytes);
+    if (s->memory != NULL || plan.bytes == 0)
+        s->pause = 0;
+    else
+        s->pause = s->pause == 0 ? PAUSE : nm__min(s->pause * 2, PAUSE_MAX);
     set_threshold(cache, s);
+    publish(s);
+    nm__lock_give(&s->lock);
+    return begun;
 }
 
-static void halve(nm__sampler *s, uint64_t requests) {
-    uint64_t now = nm__os_get()->clock_ns();
-    if (now > s->last_ns) {
-        double seconds = (double)(now - s->last_ns) / 1e9, rate = (double)(requests - s->last_count) / seconds;
-        s->rate = s->rate > 0 ? (s->rate + rate) / 2 : rate;
-    }
-    s->last_ns = now;
-    s->last_count = requests;
-    for (unsigned i = 0; i < NM__CURVE_POINTS; i++) {
-        nm__curve_shadow *point = &s->points[i];
-        count_expected(point, requests);
-        point->expected /= 2;
-        point->looks /= 2;
-        point->hits /= 2;
-        point->look_bytes /= 2;
-        point->hit_bytes /= 2;
-    }
+size_t nm__sampler_drop(nm_cache *cache, bool wait) {
+    nm__sampler *s = &cache->sampler;
+    if (wait)
+        nm__lock_take(&s->lock);
+    else if (!nm__lock_try(&s->lock))
+        return 0;
+    size_t bytes = end(cache, s);
+    if (bytes != 0) s->pause = PAUSE;
+    set_threshold(cache, s);
+    nm__lock_give(&s->lock);
+    return bytes;
+}
+
+void nm__sampler_stop(nm_cache *cache) {
+    (void)nm__sampler_drop(cache, true);
+    cache->sampler.pause = 0;
+    set_threshold(cache, &cache->sampler);
+}
+
+/* ---- requests ---- */
+
+/* A full cache shows what it can hold: at most, for where a large entry has just gone for a small one there is more. The most of late. */
+#define USABLE_FADE 32
+
+static void note_usable(nm__sampler *s, double usable) {
+    if (usable < s->usable) usable = s->usable + (usable - s->usable) / USABLE_FADE;
+    s->usable = usable < 1 ? usable : 1;
 }
 
 static void tick(nm_cache *cache, nm__sampler *s) {
     if (++s->ticks < TICK) return;
     s->ticks = 0;
     size_t limit = nm_atomic_load(&cache->limit_bytes, NM_RELAXED), granted = nm_cache_granted(cache);
-    /* A full cache shows what it can hold. */
-    if (granted >= limit - limit / 16) s->usable = (double)nm_cache_used(cache) / (double)limit;
+    if (limit != s->limit) {
+        bool other = limit > s->limit + s->limit / 4 || limit < s->limit - s->limit / 4;
+        if (other && s->curve != NULL) nm__curve_forget(s->curve);
+        set_limit(cache, s, limit);
+    }
+    if (granted >= limit - limit / 16 && s->left[NM__CURVE_SELF] > 0)
+        note_usable(s, (double)nm_cache_used(cache) / s->left[NM__CURVE_SELF]);
     set_rooms(cache, s);
     set_threshold(cache, s);
-    uint64_t requests = requests_of(cache);
-    uint64_t horizon = nm__max(HORIZON * (uint64_t)nm_cache_count(cache), HORIZON_MIN);
-    if (requests - s->last_count >= horizon) halve(s, requests);
-}
-
-/* ---- requests ---- */
-
-static bool is_adapting(const nm_cache *cache, const nm__sampler *s, uint64_t hash) {
-    return cache->policy == NM_CACHE_ADAPTIVE && nm__adapt_sampled(&s->adapt, hash);
-}
-
-/* The points follow the setting as the shards do. */
-static void follow(nm__sampler *s) {
-    uint32_t version = nm__adapt_version(&s->adapt);
-    if (version == s->adapted) return;
-    s->adapted = version;
-    for (unsigned i = 0; i < NM__CURVE_POINTS; i++)
-        nm__policy_set(&s->points[i].shadow.policy, nm__adapt_setting(&s->adapt));
+    if (s->curve == NULL) return;
+    /* Those told stand for those skipped. relaxed: a figure; one that comes meanwhile counts with the next */
+    s->curve->each = 1 + (double)nm_atomic_exchange(&s->skipped, 0u, NM_RELAXED) / TICK;
+    nm__counts counts;
+    nm__counts_sum(cache, &counts);
+    uint64_t half_life = nm__max(HALF_LIFE * (uint64_t)nm_cache_count(cache), HALF_LIFE_MIN);
+    nm__curve_count(s->curve, counts.hits + counts.misses, counts.misses, nm__os_get()->clock_ns(), half_life);
 }
 
 bool nm__sampler_setting(nm_cache *cache, uint32_t *version, nm__setting *out) {
-    nm__sampler *s = cache->sampler;
-    if (s == NULL || nm__adapt_version(&s->adapt) == *version || !nm__lock_try(&s->lock)) return false;
-    *version = nm__adapt_version(&s->adapt);
-    *out = *nm__adapt_setting(&s->adapt);
+    nm__sampler *s = &cache->sampler;
+    /* relaxed: looked at again under the lock */
+    if (nm_atomic_load(&s->setting, NM_RELAXED) == *version || !nm__lock_try(&s->lock)) return false;
+    bool news = s->adapt != NULL && nm__adapt_version(s->adapt) != *version;
+    if (news) {
+        *version = nm__adapt_version(s->adapt);
+        *out = *nm__adapt_setting(s->adapt);
+    }
     nm__lock_give(&s->lock);
-    return true;
+    return news;
 }
 
-/* Another thread is at work there: this one is left out, and the counts of the sample are set against what it should have had. */
+/* A shadow or adaptation at a time. */
+static void clear_step(nm__sampler *s, uint32_t unclear) {
+    nm_atomic_store(&s->unclear, unclear - 1, NM_RELAXED); /* relaxed: under the lock; of a new clear see there */
+    unsigned point = unclear - 1;
+    if (point < NM__CURVE_POINTS && s->curve != NULL) nm__curve_clear(s->curve, point);
+    if (point == NM__CURVE_POINTS && s->adapt != NULL) nm__adapt_clear(s->adapt);
+}
+
+/* NULL: it is closed, or another thread is at work there; this request is left out then, and the others stand for it. */
 static nm__sampler *enter(nm_cache *cache) {
-    nm__sampler *s = cache->sampler;
-    return s != NULL && nm__lock_try(&s->lock) ? s : NULL;
+    nm__sampler *s = &cache->sampler;
+    if (!nm__lock_try(&s->lock)) {
+        nm_atomic_add(&s->skipped, 1u, NM_RELAXED); /* relaxed: a figure */
+        return NULL;
+    }
+    if (NM_LIKELY(s->memory != NULL)) {
+        uint32_t unclear = nm_atomic_load(&s->unclear, NM_RELAXED);
+        if (NM_UNLIKELY(unclear != 0)) clear_step(s, unclear);
+        return s;
+    }
+    nm__lock_give(&s->lock);
+    return NULL;
 }
 
-static bool is_in(const nm__curve_shadow *point, uint64_t hash) { return nm__sample_of(hash) < point->threshold; }
+static bool adapts(const nm__sampler *s, uint64_t hash) {
+    return s->adapt != NULL && nm__adapt_sampled(s->adapt, hash);
+}
 
-static void put(nm_cache *cache, nm__sampler *s, nm__curve_shadow *point, uint64_t hash, size_t weight) {
-    nm__shadow_put(&point->shadow, hash, weight);
-    if (NM_UNLIKELY(point->shadow.crowded)) thin(cache, s, point);
+static bool is_closed(const nm__sampler *s) {
+    return nm_atomic_load(&s->bytes, NM_RELAXED) == 0; /* relaxed: looked at again under the lock */
 }
 
 void nm__sampler_hit(nm_cache *cache, uint64_t hash, size_t weight) {
-    nm__sampler *s = enter(cache);
+    nm__sampler *s = is_closed(&cache->sampler) ? NULL : enter(cache);
     if (s == NULL) return;
-    if (is_adapting(cache, s, hash)) {
-        nm__adapt_hit(&s->adapt, hash, weight);
-        follow(s);
+    if (adapts(s, hash)) {
+        (void)nm__adapt_hit(s->adapt, hash, weight);
+        publish(s);
     }
-    for (unsigned i = 0; i < NM__CURVE_POINTS; i++) {
-        nm__curve_shadow *point = &s->points[i];
-        if (!is_in(point, hash)) continue;
-        bool hit = nm__shadow_look(&point->shadow, hash, NULL);
-        point->looks += 1;
-        point->look_bytes += (double)weight;
-        if (hit) {
-            point->hits += 1;
-            point->hit_bytes += (double)weight;
-        } else {
-            put(cache, s, point, hash, weight);
-        }
-    }
+    if (s->curve != NULL) nm__curve_hit(s->curve, hash, weight);
     tick(cache, s);
     nm__lock_give(&s->lock);
 }
 
+static void count_miss_while_closed(nm_cache *cache) {
+    nm__sampler *s = &cache->sampler;
+    uint32_t missed = nm_atomic_add(&s->missed, 1, NM_RELAXED) + 1; /* relaxed: a figure */
+    if (missed % PAUSE != 0) return;
+    nm__lock_take(&s->lock);
+    bool again = missed >= s->pause && s->memory == NULL && s->pause != 0;
+    if (again) nm_atomic_store(&s->missed, 0u, NM_RELAXED);
+    nm__lock_give(&s->lock);
+    if (again && nm__sampler_fit(cache)) nm__settle(cache->scope, &cache->holder);
+}
+
 void nm__sampler_miss(nm_cache *cache, uint64_t hash) {
+    if (NM_UNLIKELY(is_closed(&cache->sampler))) {
+        count_miss_while_closed(cache);
+        return;
+    }
     nm__sampler *s = enter(cache);
     if (s == NULL) return;
-    if (is_adapting(cache, s, hash)) {
-        nm__adapt_miss(&s->adapt, hash);
-        follow(s);
+    if (adapts(s, hash)) {
+        (void)nm__adapt_miss(s->adapt, hash, NULL);
+        publish(s);
     }
-    for (unsigned i = 0; i < NM__CURVE_POINTS; i++) {
-        nm__curve_shadow *point = &s->points[i];
-        size_t weight = 0;
-        if (!is_in(point, hash)) continue;
-        point->looks += 1;
-        if (!nm__shadow_look(&point->shadow, hash, &weight)) continue;
-        point->hits += 1;
-        point->hit_bytes += (double)weight;
-        point->look_bytes += (double)weight;
-    }
+    if (s->curve != NULL) nm__curve_miss(s->curve, hash);
     tick(cache, s);
     nm__lock_give(&s->lock);
 }
 
 void nm__sampler_put(nm_cache *cache, uint64_t hash, size_t weight) {
-    nm__sampler *s = enter(cache);
+    nm__sampler *s = is_closed(&cache->sampler) ? NULL : enter(cache);
     if (s == NULL) return;
-    if (is_adapting(cache, s, hash)) {
-        nm__adapt_put(&s->adapt, hash, weight);
-        follow(s);
+    if (adapts(s, hash)) {
+        (void)nm__adapt_put(s->adapt, hash, weight);
+        publish(s);
     }
-    for (unsigned i = 0; i < NM__CURVE_POINTS; i++) {
-        nm__curve_shadow *point = &s->points[i];
-        if (!is_in(point, hash)) continue;
-        /* What it missed is known now. */
-        if (nm__shadow_find(&point->shadow, hash) == 0) point->look_bytes += (double)weight;
-        put(cache, s, point, hash, weight);
-    }
+    if (s->curve != NULL) nm__curve_put(s->curve, hash, weight);
     nm__lock_give(&s->lock);
+}
+
+void nm__sampler_remove(nm_cache *cache, uint64_t hash) {
+    nm__sampler *s = is_closed(&cache->sampler) ? NULL : enter(cache);
+    if (s == NULL) return;
+    if (adapts(s, hash)) nm__adapt_remove(s->adapt, hash);
+    if (s->curve != NULL) nm__curve_remove(s->curve, hash);
+    nm__lock_give(&s->lock);
+}
+
+void nm__sampler_clear(nm_cache *cache) {
+    /* relaxed: a step that ends meanwhile may leave one shadow as it is, which then hits too often for a while */
+    nm_atomic_store(&cache->sampler.unclear, NM__CURVE_POINTS + 1, NM_RELAXED);
 }
 
 /* ---- reading ---- */
 
-static double bounded(double ratio) { return ratio < 0 ? 0 : ratio > 1 ? 1 : ratio; }
-
-/* Requests that a point must stand for. */
-#define EXPECTED_MIN 1000
+/* Requests that a curve must stand for. */
+#define REQUESTS_MIN 1000
 
 size_t nm_cache_curve(const nm_cache *cache, nm_curve_point *out, size_t n) {
-    if (cache == NULL || out == NULL || cache->sampler == NULL) return 0;
-    nm__sampler *s = cache->sampler;
+    if (cache == NULL || out == NULL) return 0;
+    nm__sampler *s =
+        &((nm_cache *)(uintptr_t)cache)->sampler; /* its lock, and its counts, which are brought up to now */
     size_t count = nm__min(n, NM__CURVE_POINTS), limit = nm_atomic_load(&cache->limit_bytes, NM_RELAXED);
-    uint64_t requests = requests_of(cache);
-    bool enough = true;
+    nm__counts counts;
+    nm__counts_sum(cache, &counts);
+    nm__prediction predictions[NM__CURVE_POINTS];
+    double requests = 0, seconds = 0;
     nm__lock_take(&s->lock);
-    double rate = s->rate;
-    uint64_t now = nm__os_get()->clock_ns();
-    if (rate <= 0 && now > s->last_ns) rate = (double)(requests - s->last_count) / ((double)(now - s->last_ns) / 1e9);
-    double last = 0, last_bytes = 0;
-    for (size_t i = 0; i < count; i++) {
-        nm__curve_shadow *point = &s->points[i];
-        count_expected(point, requests);
-        enough &= point->expected >= EXPECTED_MIN;
-        /* The sample has more or less than its share of the requests by the few keys that most of them are for, and those hit (SHARDS-adj:
-         * Waldspurger, Park, Garthwaite, Ahmad 2015). */
-        double hits = point->hits + (point->expected - point->looks);
-        double ratio = point->expected > 0 ? bounded(hits / point->expected) : 0;
-        double bytes = point->look_bytes > 0 ? bounded(point->hit_bytes / point->look_bytes) : 0;
-        /* More memory is no harm: where the samples say so it is chance. */
-        if (ratio > last) last = ratio;
-        if (bytes > last_bytes) last_bytes = bytes;
-        out[i] = (nm_curve_point){.budget_bytes = (size_t)((double)limit * factors[i]),
-                                  .hit_ratio = last,
-                                  .byte_hit_ratio = last_bytes,
-                                  .hits_per_second = last * rate};
+    if (s->curve != NULL) {
+        nm__curve_count(s->curve, counts.hits + counts.misses, counts.misses, nm__os_get()->clock_ns(), UINT64_MAX);
+        nm__curve_read(s->curve, predictions);
+        requests = s->curve->requests;
+        seconds = s->curve->seconds;
     }
     nm__lock_give(&s->lock);
-    return enough ? count : 0;
+    if (requests < REQUESTS_MIN) return 0;
+    for (size_t i = 0; i < count; i++)
+        out[i] = (nm_curve_point){.budget_bytes = (size_t)((double)limit * factors[i]),
+                                  .hit_ratio = predictions[i].hit_ratio,
+                                  .byte_hit_ratio = predictions[i].byte_hit_ratio,
+                                  .hits_per_second = seconds > 0 ? predictions[i].hit_ratio * requests / seconds : 0,
+                                  .request_count = requests};
+    return count;
 }
 
+/* The curve bends up at times, where a loop begins to fit: what lies behind a flat piece counts if the whole way there pays. */
 size_t nm_cache_advice(const nm_cache *cache, double hits_per_second_per_mib) {
     nm_curve_point points[NM__CURVE_POINTS];
-    size_t count = nm_cache_curve(cache, points, NM__CURVE_POINTS), best = 0;
-    if (count < NM__CURVE_POINTS) return 0;
-    for (size_t i = 1; i < count; i++) {
-        double mib = (double)(points[i].budget_bytes - points[i - 1].budget_bytes) / (double)((size_t)1 << 20);
-        if ((points[i].hits_per_second - points[i - 1].hits_per_second) / mib >= hits_per_second_per_mib) best = i;
+    if (nm_cache_curve(cache, points, NM__CURVE_POINTS) < NM__CURVE_POINTS) return 0;
+    size_t at = 0;
+    for (size_t i = 1; i < NM__CURVE_POINTS; i++) {
+        double mib = (double)(points[i].budget_bytes - points[at].budget_bytes) / (double)((size_t)1 << 20);
+        if ((points[i].hits_per_second - points[at].hits_per_second) / mib >= hits_per_second_per_mib) at = i;
     }
-    return points[best].budget_bytes;
+    return points[at].budget_bytes;
 }

@@ -49,7 +49,10 @@ static void fit_tables(nm__shadow *s) {
     if (bytes != 0) nm__policy_set_tables(&s->policy, (unsigned char *)s->nodes + nodes_bytes(s->node_count), bytes);
 }
 
-void nm__shadow_set_room(nm__shadow *s, size_t bytes) { nm__policy_set_room(&s->policy, bytes); }
+void nm__shadow_set_room(nm__shadow *s, size_t bytes, size_t largest) {
+    s->largest = largest;
+    nm__policy_set_room(&s->policy, bytes);
+}
 
 /* Sampled keys are those with a small sample: all but its high bits are even among them. */
 static uint16_t *bucket_of(const nm__shadow *s, uint32_t sample) {
@@ -74,7 +77,7 @@ static void drop(nm__shadow *s, uint32_t at) {
     s->used_count--;
 }
 
-static size_t all_bytes(const nm__shadow *s) {
+size_t nm__shadow_used_bytes(const nm__shadow *s) {
     size_t bytes = 0;
     for (unsigned i = 0; i < NM__SEGMENTS; i++) bytes += nm__policy_bytes(&s->policy, (nm__segment)i);
     return bytes;
@@ -82,7 +85,7 @@ static size_t all_bytes(const nm__shadow *s) {
 
 /* Makes room for as many bytes more. */
 static void evict(nm__shadow *s, size_t incoming) {
-    for (uint32_t victim; all_bytes(s) + incoming > s->policy.room;) {
+    for (uint32_t victim; nm__shadow_used_bytes(s) + incoming > s->policy.room;) {
         if ((victim = nm__policy_victim(&s->policy, incoming)) == 0) return;
         drop(s, victim / UNITS);
     }
@@ -96,19 +99,12 @@ bool nm__shadow_look(nm__shadow *s, uint64_t hash, size_t *weight_out) {
     return true;
 }
 
-void nm__shadow_put(nm__shadow *s, uint64_t hash, size_t weight) {
-    uint32_t sample = nm__sample_of(hash), at = find(s, sample);
-    uint32_t kept = weight < UINT32_MAX ? (uint32_t)weight : UINT32_MAX;
-    if (at != 0) {
-        if (s->nodes[at].weight == kept) return;
-        uint32_t state = nm__node_state(&s->nodes[at].node);
-        nm__policy_remove(&s->policy, at * UNITS);
-        s->nodes[at].weight = kept;
-        nm__policy_add_as(&s->policy, at * UNITS, state);
-        evict(s, 0);
-        return;
-    }
-    if (kept > s->policy.room) return;
+static uint32_t kept_weight(const nm__shadow *s, size_t weight) {
+    if (weight > s->policy.room) weight = s->policy.room;
+    return weight < UINT32_MAX ? (uint32_t)weight : UINT32_MAX;
+}
+
+static void keep(nm__shadow *s, uint32_t sample, uint32_t kept) {
     evict(s, kept);
     if (s->free == 0) {
         s->crowded = true;
@@ -116,7 +112,7 @@ void nm__shadow_put(nm__shadow *s, uint64_t hash, size_t weight) {
         if (victim == 0) return;
         drop(s, victim / UNITS);
     }
-    at = s->free;
+    uint32_t at = s->free;
     nm__shadow_node *node = &s->nodes[at];
     s->free = node->chain;
     uint16_t *bucket = bucket_of(s, sample);
@@ -128,6 +124,40 @@ void nm__shadow_put(nm__shadow *s, uint64_t hash, size_t weight) {
     s->used_count++;
     nm__policy_add(&s->policy, at * UNITS, hash_for(sample));
     fit_tables(s);
+}
+
+static void reweigh(nm__shadow *s, uint32_t at, uint32_t kept) {
+    uint32_t state = nm__node_state(&s->nodes[at].node);
+    nm__policy_remove(&s->policy, at * UNITS);
+    s->nodes[at].weight = kept;
+    nm__policy_add_as(&s->policy, at * UNITS, state);
+    evict(s, 0);
+}
+
+bool nm__shadow_use(nm__shadow *s, uint64_t hash, size_t weight) {
+    uint32_t sample = nm__sample_of(hash), at = find(s, sample), kept = kept_weight(s, weight);
+    if (at == 0) {
+        if (weight <= s->largest) keep(s, sample, kept);
+        return false;
+    }
+    nm__policy_hit(&s->policy, at * UNITS, hash_for(sample));
+    if (s->nodes[at].weight != kept) reweigh(s, at, kept);
+    return true;
+}
+
+bool nm__shadow_put(nm__shadow *s, uint64_t hash, size_t weight) {
+    uint32_t sample = nm__sample_of(hash), at = find(s, sample);
+    if (weight > s->largest) return at != 0; /* what was there stays */
+    if (at != 0)
+        reweigh(s, at, kept_weight(s, weight));
+    else
+        keep(s, sample, kept_weight(s, weight));
+    return at != 0;
+}
+
+void nm__shadow_remove(nm__shadow *s, uint64_t hash) {
+    uint32_t at = find(s, nm__sample_of(hash));
+    if (at != 0) drop(s, at);
 }
 
 void nm__shadow_thin(nm__shadow *s, uint32_t threshold) {

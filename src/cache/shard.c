@@ -386,8 +386,8 @@ void nm__shard_share(nm__shard *shard) {
     const nm_cache *cache = shard->cache;
     size_t share = nm__heap_bytes(&shard->heap) + shard->object_bytes;
     if (!shard->grown_out) {
-        size_t limit = nm_atomic_load(&cache->limit_bytes, NM_RELAXED); /* relaxed: a goal, not a bound */
-        size_t least = cache->least_bytes;
+        size_t limit = nm_atomic_load(&cache->limit_bytes, NM_RELAXED); /* relaxed, both: a goal, not a bound */
+        size_t least = cache->least_bytes + nm_atomic_load(&cache->sampler.bytes, NM_RELAXED);
         share = nm__max(share, limit > least ? (limit - least) / cache->shard_count : 0);
     }
     nm__policy_set_room(&shard->policy, share);

@@ -234,6 +234,7 @@ static bool is_right(what refused, nm_status st) {
 static bool try_with(const scenario *s, what refused, uint64_t n, uint64_t *refusals) {
     refused_now = refused;
     set_up(s);
+    if (refused == LIMIT) nm__sampler_stop(x.cache); /* its memory would be another way */
     sight was = look();
     nm_scope_stats scope;
     nm_scope_get_stats(x.scope, &scope);

@@ -78,14 +78,14 @@ done
 # each prediction that was measured stands beside the figures of the rows; all lie within 0 and 1
 awk -F, '
     NR == FNR { if (FNR > 1) { object[$2 "," $5] = $7; bytes[$2 "," $5] = $8 } next }
-    FNR == 1 { if ($0 != "trace,policy,objective,threads,at_budget_bytes,budget_bytes,predicted_object_miss_ratio,predicted_byte_miss_ratio,object_miss_ratio,byte_miss_ratio,late_object_miss_ratio,late_byte_miss_ratio") bad = 1; next }
+    FNR == 1 { if ($0 != "trace,policy,objective,threads,at_budget_bytes,budget_bytes,predicted_object_miss_ratio,predicted_byte_miss_ratio,object_miss_ratio,byte_miss_ratio,weighed_object_miss_ratio,weighed_byte_miss_ratio") bad = 1; next }
     { key = $2 "," $6 }
     $9 != "" && ($9 != object[key] || $10 != bytes[key]) { print "not the row of " key; bad = 1 }
     $9 != "" { compared++ }
     $5 != 16777216 || $7 < -0.01 || $7 > 1.01 { print "out of range: " $0; bad = 1 }
     END { if (!compared) { print "nothing compared"; bad = 1 } exit bad }' "$dir/b.csv" "$dir/curve.csv" >>"$dir/err" ||
     fail "the CSV of the curve"
-grep -q '^# [0-9]* predictions of object misses: off by ' "$dir/out" || fail "the table sums up how far they are off"
+grep -q '^# [0-9]* predictions of object misses at 1/4 to 4 times the budget: off by ' "$dir/out" || fail "the table sums up how far they are off"
 
 # ---- bytes, several traces, names that mean something to others
 odd="$dir/it's <a> & \"b\".txt"

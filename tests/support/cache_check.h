@@ -89,8 +89,8 @@ static inline void cache_check_shard(const nm__shard *shard, size_t *granted, ca
 static inline void cache_check(const nm_cache *cache) {
     cache_found all = {0};
     nm__counts counts;
-    size_t granted = cache->range_bytes + cache->desk.page_count * NM__PAGE_BYTES + cache->desk.reader_bytes +
-                     (cache->sampler != NULL ? cache->sampler->bytes : 0);
+    size_t granted =
+        cache->range_bytes + cache->desk.page_count * NM__PAGE_BYTES + cache->desk.reader_bytes + cache->sampler.bytes;
     for (unsigned i = 0; i < cache->shard_count; i++) cache_check_shard(&cache->shards[i], &granted, &all);
     assert_int_equal(granted, nm_cache_granted(cache));
     assert_true(nm_cache_used(cache) <= granted);

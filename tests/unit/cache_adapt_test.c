@@ -56,7 +56,7 @@ static void cache_open(cache *c, nm_cache_policy policy, nm_cache_objective obje
     c->adapt_memory = zeroed(bytes);
     c->adapt = zeroed(sizeof *c->adapt);
     nm__adapt_open(c->adapt, objective, 80, c->adapt_memory, bytes);
-    nm__adapt_set_room(c->adapt, room);
+    nm__adapt_set_room(c->adapt, room, room);
 }
 
 static void cache_close(cache *c) {
@@ -186,7 +186,7 @@ static void without_memory_it_is_off(void **state) {
     size_t bytes = nm__adapt_bytes(NM__ADAPT_NODES_MIN) - 64;
     void *memory = zeroed(bytes);
     nm__adapt_open(&a, NM_OBJECTIVE_HITS, 70, memory, bytes);
-    nm__adapt_set_room(&a, 1 << 20);
+    nm__adapt_set_room(&a, 1 << 20, 1 << 20);
     for (uint32_t key = 0; key < 1000; key++) assert_false(nm__adapt_sampled(&a, hash_of_key(key)));
     assert_int_equal(nm__adapt_setting(&a)->choice, NM__BY_SEGMENT);
     assert_int_equal(nm__adapt_setting(&a)->protected_percent, 70);

@@ -17,7 +17,7 @@ static void open_shadow(nm__shadow *s, nm_cache_policy policy, uint32_t nodes, s
     assert_non_null(memory);
     memset(memory, 0, bytes);
     nm__shadow_open(s, policy, NM_OBJECTIVE_HITS, 80, memory, nodes);
-    nm__shadow_set_room(s, room);
+    nm__shadow_set_room(s, room, room);
 }
 
 static bool request(nm__shadow *s, uint32_t key, size_t weight) {
@@ -59,7 +59,7 @@ static void weights_are_kept_within_the_room(void **state) {
         nm__shadow_put(&s, hash_of(99999), 50001); /* larger than all */
         assert_int_equal(nm__shadow_find(&s, hash_of(99999)), 0);
         assert_true(all_bytes(&s) > 25000);
-        nm__shadow_set_room(&s, 1000);
+        nm__shadow_set_room(&s, 1000, 1000);
         request(&s, 77777, 10);
         assert_in_range(all_bytes(&s), 1, 1000);
     }

@@ -96,7 +96,7 @@ static bool write_curve_csv(FILE *to, const void *what) {
     const curve_list *curve = what;
     fputs("trace,policy,objective,threads,at_budget_bytes,budget_bytes,predicted_object_miss_ratio,predicted_byte_miss_"
           "ratio,"
-          "object_miss_ratio,byte_miss_ratio,late_object_miss_ratio,late_byte_miss_ratio\n",
+          "object_miss_ratio,byte_miss_ratio,weighed_object_miss_ratio,weighed_byte_miss_ratio\n",
           to);
     for (size_t i = 0; i < curve->line_count; i++) {
         const curve_line *line = &curve->lines[i];
@@ -110,8 +110,8 @@ static bool write_curve_csv(FILE *to, const void *what) {
             continue;
         }
         const run_result *r = &line->measured->result;
-        fprintf(to, "%.6f,%.6f,%.6f,%.6f\n", r->object_miss_ratio, r->byte_miss_ratio, r->late_object_miss_ratio,
-                r->late_byte_miss_ratio);
+        fprintf(to, "%.6f,%.6f,%.6f,%.6f\n", r->object_miss_ratio, r->byte_miss_ratio, line->object_miss_ratio,
+                line->byte_miss_ratio);
     }
     return true;
 }

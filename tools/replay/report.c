@@ -131,32 +131,31 @@ void report_run(report *r, const char *name, const run_plan *plan, const run_res
 
 static void print_curve_line(report *r, const char *name, const curve_line *line) {
     char from[UNITS_TEXT_BYTES], budget[UNITS_TEXT_BYTES];
-    fprintf(r->table, "%-*s %-8s %9s %9s %9.4f", r->name_width, name, line->from->plan.policy->name,
-            units_bytes(from, line->from->plan.budget_bytes), units_bytes(budget, line->point->budget_bytes),
-            1 - line->point->hit_ratio);
+    const nm_curve_point *point = line->point;
+    fprintf(r->table, "%-*s %-8s %9s %9s", r->name_width, name, line->from->plan.policy->name,
+            units_bytes(from, line->from->plan.budget_bytes), units_bytes(budget, point->budget_bytes));
     if (line->measured != NULL)
-        fprintf(r->table, " %8.4f %8.4f", line->measured->result.object_miss_ratio,
-                line->measured->result.late_object_miss_ratio);
+        fprintf(r->table, " %9.4f %8.4f %8.4f %9.4f %8.4f %8.4f\n", 1 - point->hit_ratio, line->object_miss_ratio,
+                line->measured->result.object_miss_ratio, 1 - point->byte_hit_ratio, line->byte_miss_ratio,
+                line->measured->result.byte_miss_ratio);
     else
-        fprintf(r->table, " %8s %8s", "-", "-");
-    fprintf(r->table, " %9.4f", 1 - line->point->byte_hit_ratio);
-    if (line->measured != NULL)
-        fprintf(r->table, " %8.4f %8.4f\n", line->measured->result.byte_miss_ratio,
-                line->measured->result.late_byte_miss_ratio);
-    else
-        fprintf(r->table, " %8s %8s\n", "-", "-");
+        fprintf(r->table, " %9.4f %8s %8s %9.4f %8s %8s\n", 1 - point->hit_ratio, "-", "-", 1 - point->byte_hit_ratio,
+                "-", "-");
 }
 
 static void print_curve(report *r, const char *name, const curve_line *lines, size_t count) {
-    fprintf(r->table, "# what the caches predicted for other budgets; late: the second half of the trace\n");
+    fprintf(r->table, "# what the caches predicted for other budgets, and what was measured over the requests that "
+                      "this stands for: the "
+                      "latest most; whole: over the trace\n");
     fprintf(r->table, "%-*s %-8s %9s %9s %9s %8s %8s %9s %8s %8s\n", r->name_width, "trace", "policy", "cache of",
-            "budget", "predicted", "miss", "late", "predicted", "byte m.", "late");
+            "budget", "predicted", "miss", "whole", "predicted", "byte m.", "whole");
     for (size_t i = 0; i < count; i++) print_curve_line(r, name, &lines[i]);
     curve_error e = curve_error_of(lines, count);
     if (e.compared > 0)
-        fprintf(r->table,
-                "# %zu predictions of object misses: off by %.4f on the mean, %.4f at most; late %.4f, %.4f\n",
-                e.compared, e.mean, e.worst, e.late_mean, e.late_worst);
+        fprintf(
+            r->table,
+            "# %zu predictions of object misses at 1/4 to 4 times the budget: off by %.4f on the mean, %.4f at most\n",
+            e.compared, e.mean, e.worst);
 }
 
 void report_curve(report *r, const char *name) {

@@ -65,8 +65,8 @@ struct tally {
 struct worker {
     struct run *run;
     pthread_t thread;
-    struct tally halves[2]; /* of the trace */
-    struct tally *tally;    /* the present request's */
+    struct tally slices[RUN_SLICES]; /* of the trace */
+    struct tally *tally;             /* the present request's */
     uint64_t rejections, leaks;
     nm_leak_report report;
     struct batch batch;
@@ -317,6 +317,12 @@ static bool take_batch(struct run *run, struct batch *batch) {
     return batch->count > 0 && !atomic_load_explicit(&run->stop, memory_order_relaxed);
 }
 
+static struct tally *slice_of(struct worker *w, uint64_t line_number) {
+    double part = (double)(line_number - 1) / (double)w->run->plan->line_count;
+    size_t slice = part < 1 ? (size_t)(part * RUN_SLICES) : RUN_SLICES - 1; /* the trace may have grown since */
+    return &w->slices[slice];
+}
+
 static void serve_batch(struct worker *w) {
     pthread_rwlock_rdlock(&w->run->serving);
     uint64_t before = clock_now_ns();
@@ -325,7 +331,7 @@ static void serve_batch(struct worker *w) {
         record r;
         /* The first pass has judged the broken lines: they are counted, or the trace is not replayed. */
         if (record_parse(w->run->trace->format, line->text, line->len, &r) != NULL) continue;
-        w->tally = &w->halves[line->number > w->run->plan->line_count / 2];
+        w->tally = slice_of(w, line->number);
         serve(w, &r);
         uint64_t now = clock_now_ns();
         histogram_add(&w->latencies, now - before);
@@ -375,14 +381,20 @@ static void summarize(struct run *run, struct worker *workers, uint64_t elapsed_
     struct worker *sum = &workers[0];
     for (unsigned i = 1; i < run->plan->thread_count; i++) {
         const struct worker *w = &workers[i];
-        tally_add(&sum->halves[0], &w->halves[0]);
-        tally_add(&sum->halves[1], &w->halves[1]);
+        for (unsigned k = 0; k < RUN_SLICES; k++) tally_add(&sum->slices[k], &w->slices[k]);
         sum->rejections += w->rejections;
         sum->leaks += w->leaks;
         histogram_merge(&sum->latencies, &w->latencies);
     }
-    struct tally all = sum->halves[0], late = sum->halves[1];
-    tally_add(&all, &late);
+    struct tally all = {0};
+    for (unsigned k = 0; k < RUN_SLICES; k++) {
+        const struct tally *t = &sum->slices[k];
+        tally_add(&all, t);
+        out->slices[k] = (run_slice){.request_count = t->request_count,
+                                     .miss_count = t->miss_count,
+                                     .requested_bytes = (double)t->requested_bytes,
+                                     .missed_bytes = (double)t->missed_bytes};
+    }
     out->leaks += sum->leaks;
     out->request_count = all.request_count;
     if (out->request_count != run->plan->request_count && !out->failed)
@@ -390,8 +402,6 @@ static void summarize(struct run *run, struct worker *workers, uint64_t elapsed_
              (unsigned long long)out->request_count, (unsigned long long)run->plan->request_count);
     out->object_miss_ratio = ratio(all.miss_count, all.request_count);
     out->byte_miss_ratio = ratio(all.missed_bytes, all.requested_bytes);
-    out->late_object_miss_ratio = ratio(late.miss_count, late.request_count);
-    out->late_byte_miss_ratio = ratio(late.missed_bytes, late.requested_bytes);
     out->rejections = sum->rejections;
     out->requests_per_second = elapsed_ns == 0 ? 0.0 : (double)all.request_count * 1e9 / (double)elapsed_ns;
     out->p50_ns = histogram_quantile(&sum->latencies, 0.50);

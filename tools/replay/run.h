@@ -17,6 +17,13 @@
 
 #define RUN_CURVE_POINTS 16 /* more than nm_cache_curve gives */
 
+/* A part of the trace, of RUN_SLICES with equally many lines. */
+typedef struct run_slice {
+    uint64_t request_count, miss_count;
+    double requested_bytes, missed_bytes;
+} run_slice;
+#define RUN_SLICES 256
+
 typedef struct run_plan {
     const replay_policy *policy;
     uint64_t budget_bytes;
@@ -36,8 +43,6 @@ typedef struct run_result {
     uint64_t request_count;
     double object_miss_ratio;
     double byte_miss_ratio;
-    double late_object_miss_ratio; /* of the trace's second half, when the cache had filled as far as it would */
-    double late_byte_miss_ratio;
     uint64_t evictions;
     uint64_t rejections; /* objects that were missed and not taken in */
     uint64_t used_bytes; /* by the cache, at the end */
@@ -47,6 +52,7 @@ typedef struct run_result {
     uint64_t p50_ns, p99_ns, p999_ns;
     size_t curve_count;
     nm_curve_point curve[RUN_CURVE_POINTS]; /* what the cache predicted for other budgets, at the end */
+    run_slice slices[RUN_SLICES];           /* in the trace's order */
     uint64_t leaks;
     uint64_t broken_laws;
     uint64_t held_bytes;        /* by the root scope when all below it was closed */
