@@ -145,11 +145,6 @@ bool nm__get_locked(nm_cache *cache, uint64_t hash, const void *key, size_t key_
 
 /* ---- without ---- */
 
-static __attribute__((__noinline__)) bool make_room_for_note(nm__reader *reader, nm__shard *shard, nm__notes *notes) {
-    nm__reader_tell(reader, shard);
-    return notes->count != NM__READER_NOTES;
-}
-
 /* Who moves it to the front will write to its neighbours. */
 static inline __attribute__((__always_inline__)) void fetch_neighbours(const nm__shard *shard, uint32_t offset) {
     const nm__node *node = &nm__entry_at(shard, offset)->node;
@@ -157,10 +152,24 @@ static inline __attribute__((__always_inline__)) void fetch_neighbours(const nm_
     __builtin_prefetch(&nm__entry_at(shard, nm_atomic_load(&node->prev, NM_RELAXED))->node);
 }
 
-static inline void note_hit(nm__reader *reader, nm__shard *shard, nm__notes *notes, nm__place_of place, uint64_t hash) {
-    if (NM_UNLIKELY(notes->count == NM__READER_NOTES) && !make_room_for_note(reader, shard, notes)) return;
-    notes->notes[notes->count++] = (nm__note){hash, place};
+/* They are full. */
+static __attribute__((__noinline__)) void tell_and_note(nm__reader *reader, nm__shard *shard, nm__notes *notes) {
+    nm__note last = notes->notes[NM__READER_NOTES];
+    nm__reader_tell(reader, shard);
+    if (notes->count != NM__READER_NOTES) notes->notes[notes->count++] = last;
+}
+
+/* Noted in any case, and counted if it is to be told: which hits are cannot be foreseen, so that is no branch. */
+static inline void note_hit(nm__reader *reader, nm__shard *shard, nm__notes *notes, nm__place_of place, uint64_t hash,
+                            bool settled) {
+    uint32_t count = notes->count;
+    notes->notes[count] = (nm__note){hash, place};
+    count += !settled;
     fetch_neighbours(shard, place.offset);
+    if (NM_UNLIKELY(count > NM__READER_NOTES))
+        tell_and_note(reader, shard, notes);
+    else
+        notes->count = count;
 }
 
 /* A hit is the caller's: it has the pin, and *out says what the entry is. */
@@ -171,8 +180,8 @@ static inline __attribute__((__always_inline__)) bool hand_out(nm_cache *cache, 
     nm__count_pin(&reader->counts, 1, (int64_t)weight);
     nm_atomic_store(&reader->counts.hits, reader->counts.hits + 1, NM_RELAXED); /* relaxed: a figure */
     /* relaxed: a hint, see nm__policy_settled; the state's bits may change meanwhile */
-    if (!nm__hit_is_settled(nm_atomic_load(&shard->settled, NM_RELAXED), state))
-        note_hit(reader, shard, &reader->of_shard[nm__shard_of_hash(cache, hash)], place, hash);
+    bool settled = nm__hit_is_settled(nm_atomic_load(&shard->settled, NM_RELAXED), state);
+    note_hit(reader, shard, &reader->of_shard[nm__shard_of_hash(cache, hash)], place, hash, settled);
     if (nm__is_sampled(cache, hash)) nm__sampler_hit(cache, hash, weight);
     return true;
 }
