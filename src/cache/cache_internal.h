@@ -251,7 +251,11 @@ uint32_t nm__evict_one(nm__shard *shard, size_t incoming, nm_evict_reason reason
 /* A put begins: what evicting for it will look at is fetched meanwhile. */
 void nm__evict_prepare(nm__shard *shard);
 /* `reason`, unless its time to live ended, or the cache was cleared since. */
-nm_evict_reason nm__reason_of(const nm__shard *shard, const nm__entry *e, nm_evict_reason reason);
+nm_evict_reason nm__reason_of_unusual(const nm__shard *shard, const nm__entry *e, nm_evict_reason reason);
+static inline nm_evict_reason nm__reason_of(const nm__shard *shard, const nm__entry *e, nm_evict_reason reason) {
+    if (NM_LIKELY(!nm__any_dead(shard) && !(nm__node_state(&e->node) & NM__ENTRY_MORE))) return reason;
+    return nm__reason_of_unusual(shard, e, reason);
+}
 /* Two that were cleared are freed: with each put, whether it needs the room or not, see nm__entry_dead. */
 void nm__shard_bury_some(nm__shard *shard, nm__doomed *doomed);
 static inline void nm__shard_bury(nm__shard *shard, nm__doomed *doomed) {

@@ -115,9 +115,13 @@ static inline unsigned char *nm__entry_value(const nm__entry *e) {
 /* Found from the end of the chunk. Of a wide value's 8 bytes of room, those that are not in front of it are behind the slack. */
 static inline unsigned char *nm__entry_key(const nm__entry *e) {
     uint32_t state = nm__node_state(&e->node);
-    size_t room = nm__wide_bytes(state) & ~(uintptr_t)(e + 1);
-    size_t behind = room + (state & NM__ENTRY_MORE ? NM__MORE_BYTES : 0) + (state >> NM__SLACK_SHIFT & 7);
-    return (unsigned char *)(uintptr_t)e + nm__entry_bytes(e) - behind - nm__key_len_in(e, state);
+    size_t behind = (nm__wide_bytes(state) & ~(uintptr_t)(e + 1)) + (state >> NM__SLACK_SHIFT & 7);
+    size_t key_len = state >> NM__KEY_LEN_SHIFT;
+    if (NM_UNLIKELY(state & NM__ENTRY_MORE)) {
+        behind += NM__MORE_BYTES;
+        key_len = nm__key_len_in(e, state);
+    }
+    return (unsigned char *)(uintptr_t)e + nm__entry_bytes(e) - behind - key_len;
 }
 static inline bool nm__entry_has_gap(uint32_t units) { return units >= NM__GAP_UNITS; }
 static inline size_t nm__entry_gap(const nm__entry *e) {

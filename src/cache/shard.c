@@ -230,13 +230,9 @@ bool nm__entry_expired(const nm__entry *e, uint64_t now_ms) {
     return expires != NM_TTL_NEVER && expires <= now_ms;
 }
 
-static nm_evict_reason reason_of_more(const nm__entry *e, nm_evict_reason reason) {
-    return nm__entry_expired(e, nm__now_if_needed(e)) ? NM_EVICT_EXPIRED : reason;
-}
-
-nm_evict_reason nm__reason_of(const nm__shard *shard, const nm__entry *e, nm_evict_reason reason) {
+nm_evict_reason nm__reason_of_unusual(const nm__shard *shard, const nm__entry *e, nm_evict_reason reason) {
     if (nm__entry_dead(shard, e)) return NM_EVICT_REMOVED;
-    return NM_LIKELY(!(nm__node_state(&e->node) & NM__ENTRY_MORE)) ? reason : reason_of_more(e, reason);
+    return nm__entry_expired(e, nm__now_if_needed(e)) ? NM_EVICT_EXPIRED : reason;
 }
 
 /* Steps of the wheel that one call does for others: more than it adds itself. */
