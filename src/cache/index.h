@@ -279,6 +279,7 @@ static inline __attribute__((__always_inline__)) nm__find nm__word_pin(nm__index
         __builtin_prefetch(e);
         __builtin_prefetch((const unsigned char *)e + 64);
         __builtin_prefetch((const unsigned char *)e + 128);
+        __builtin_prefetch((const unsigned char *)e + 192);
         *out = (nm__place_of){position, offset};
         /* Busy, or as many pins as there can be: one compare tells both. */
         uint64_t off = word & (NM__WORD_PINS | (NM__FAULT(index_pin_busy) ? 0 : NM__WORD_BUSY));
