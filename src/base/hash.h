@@ -15,9 +15,14 @@
  * six for 16 bytes, at four dependent steps each: unrolling the words, or BMI2's rotates, wins nothing. */
 static inline uint64_t nm__siphash13(const uint64_t key[2], const void *data, size_t bytes);
 
+/* The same for who hashes often under one key: what that makes of the start is kept. */
 typedef struct nm__sip {
     uint64_t a, b, c, d;
 } nm__sip;
+static inline nm__sip nm__sip_begin(const uint64_t key[2]);
+static inline uint64_t nm__siphash13_from(const nm__sip *begin, const void *data, size_t bytes);
+/* Of 16 bytes: straight on. */
+static inline uint64_t nm__siphash13_16(const nm__sip *begin, const void *data);
 
 static inline __attribute__((always_inline)) void nm__sip_round(nm__sip *s) {
     s->a += s->b, s->b = nm__rotate_left(s->b, 13) ^ s->a, s->a = nm__rotate_left(s->a, 32);
@@ -46,19 +51,43 @@ static inline __attribute__((always_inline)) uint64_t nm__sip_last(const unsigne
     return last | (uint64_t)bytes << 56;
 }
 
-static inline uint64_t nm__siphash13(const uint64_t key[2], const void *data, size_t bytes) {
-    nm__sip s = {.a = key[0] ^ 0x736f6d6570736575u,
-                 .b = key[1] ^ 0x646f72616e646f6du,
-                 .c = key[0] ^ 0x6c7967656e657261u,
-                 .d = key[1] ^ 0x7465646279746573u};
+static inline nm__sip nm__sip_begin(const uint64_t key[2]) {
+    return (nm__sip){.a = key[0] ^ 0x736f6d6570736575u,
+                     .b = key[1] ^ 0x646f72616e646f6du,
+                     .c = key[0] ^ 0x6c7967656e657261u,
+                     .d = key[1] ^ 0x7465646279746573u};
+}
+
+static inline __attribute__((always_inline)) uint64_t nm__sip_end(nm__sip *s) {
+    s->c ^= 0xff;
+    nm__sip_round(s);
+    nm__sip_round(s);
+    nm__sip_round(s);
+    return s->a ^ s->b ^ s->c ^ s->d;
+}
+
+static inline __attribute__((always_inline)) uint64_t nm__siphash13_16(const nm__sip *begin, const void *data) {
+    nm__sip s = *begin;
+    const unsigned char *p = data;
+    nm__sip_take(&s, nm__read_u64(p));
+    nm__sip_take(&s, nm__read_u64(p + 8));
+    nm__sip_take(&s, (uint64_t)16 << 56);
+    return nm__sip_end(&s);
+}
+
+static inline __attribute__((always_inline)) uint64_t nm__siphash13_from(const nm__sip *begin, const void *data,
+                                                                         size_t bytes) {
+    if (bytes == 16) return nm__siphash13_16(begin, data);
+    nm__sip s = *begin;
     const unsigned char *p = data;
     for (size_t words = bytes / 8; words != 0; words--, p += 8) nm__sip_take(&s, nm__read_u64(p));
     nm__sip_take(&s, nm__sip_last(data, bytes));
-    s.c ^= 0xff;
-    nm__sip_round(&s);
-    nm__sip_round(&s);
-    nm__sip_round(&s);
-    return s.a ^ s.b ^ s.c ^ s.d;
+    return nm__sip_end(&s);
+}
+
+static inline uint64_t nm__siphash13(const uint64_t key[2], const void *data, size_t bytes) {
+    nm__sip begin = nm__sip_begin(key);
+    return nm__siphash13_from(&begin, data, bytes);
 }
 
 #endif

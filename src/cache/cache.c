@@ -98,6 +98,16 @@ static const nm__member_class member_class = {
 static const nm__holder_class cache_class = {
     .part = "cache", .reclaim = nm__cache_reclaim, .close = force_close, .used = used};
 
+uint64_t nm__cache_hash(const nm_cache *cache, const void *key, size_t key_len) {
+    return NM_LIKELY(cache->hash == NM_HASH_KEYED) ? nm__siphash13_from(&cache->hash_begin, key, key_len)
+                                                   : nm__xxh3_64(cache->hash_key[0], key, key_len);
+}
+
+uint64_t nm__entry_hash(const nm__shard *shard, const nm__entry *e) {
+    uint32_t state = nm__node_state(&e->node);
+    return nm__cache_hash_inline(shard->cache, nm__entry_key(e), nm__key_len_in(e, state));
+}
+
 static size_t weight_of(void *context, uint32_t number) { return nm__entry_weight(nm__entry_at(context, number)); }
 
 static uint64_t hash_of(void *context, uint32_t number) {
@@ -177,6 +187,7 @@ static void set_up(nm_cache *cache, nm_scope *scope, const nm_cache_options *o, 
     cache->range_bytes = bytes;
     cache->hash_key[0] = key[0];
     cache->hash_key[1] = key[1];
+    cache->hash_begin = nm__sip_begin(key);
     cache->on_evict = o->on_evict;
     cache->context = o->context;
     cache->id = nm_atomic_add(&last_id, 1, NM_RELAXED) + 1;
@@ -294,8 +305,8 @@ static void bury(nm__shard *shard) {
     if (shard->dead.tail == 0) {
         shard->dead = list;
     } else if (list.head != 0) {
-        nm__entry_at(shard, shard->dead.tail)->node.next = list.head;
-        nm__entry_at(shard, list.head)->node.prev = shard->dead.tail;
+        nm__node_set_next(&nm__entry_at(shard, shard->dead.tail)->node, list.head);
+        nm__node_set_prev(&nm__entry_at(shard, list.head)->node, shard->dead.tail);
         shard->dead.tail = list.tail;
     }
     uint32_t count = shard->dead_count + (uint32_t)shard->entry_count;

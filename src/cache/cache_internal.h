@@ -32,6 +32,7 @@ struct nm__shard {
     NM_ATOMIC(uint32_t) cleared; /* entries up to this version are dead, as long as there are dead ones */
     NM_ATOMIC(uint32_t) dead_count;
     NM_ATOMIC(uint32_t) settled; /* hits that need not be told, see nm__policy_settled */
+    nm_cache *cache;
 
     /* Under the lock, but for the atomics. What most changes write is in few lines: they go from processor to processor. */
     __attribute__((__aligned__(64))) NM_ATOMIC(size_t) used_bytes; /* written under the lock, read without */
@@ -45,7 +46,6 @@ struct nm__shard {
 
     __attribute__((__aligned__(64))) nm__policy policy;
     nm__heap heap;
-    nm_cache *cache;
     nm__list dead; /* cleared at once, and still to be given back */
     nm__wheel wheel;
     size_t object_bytes;  /* charged outside, for entries of this shard */
@@ -87,11 +87,18 @@ typedef struct nm__desk {
 
 struct nm_cache {
     nm__holder holder;
+    /* What each look-up reads, in one line. */
+    nm__sip hash_begin __attribute__((__aligned__(64))); /* of hash_key */
+    uint64_t id;                                         /* no two caches of the process have had the same */
+    nm_cache_hash hash;
+    unsigned shard_shift; /* of the hash, to its high bits */
+    NM_ATOMIC(uint32_t) sample_threshold;
+    NM_ATOMIC(bool) locked_reads; /* look-ups take the shard's lock */
+
+    uint64_t hash_key[2] __attribute__((__aligned__(64)));
     nm_scope *scope;
     void *range; /* the cache itself */
     size_t range_bytes;
-    uint64_t id; /* no two caches of the process have had the same */
-    uint64_t hash_key[2];
     nm_evict_fn *on_evict;
     void *context;
     uint64_t ttl_ms, negative_ttl_ms;
@@ -100,11 +107,9 @@ struct nm_cache {
     size_t step_bytes;  /* by which heaps grow */
     size_t floor_bytes; /* 0: an eighth of the budget */
     unsigned shard_count;
-    unsigned shard_shift; /* of the hash, to its high bits */
     unsigned protected_percent;
     nm_cache_policy policy;
     nm_cache_objective objective;
-    nm_cache_hash hash;
     nm__grant_mode grant_mode;
     bool huge_pages; /* heaps grow to whole ones */
     bool elastic, track_access, objects_charged_elsewhere;
@@ -115,10 +120,8 @@ struct nm_cache {
     NM_ATOMIC(uint64_t) loads, load_failures;
     NM_ATOMIC(bool) had_objects;
     nm__sampler sampler;
-    NM_ATOMIC(uint32_t) sample_threshold;
     NM_ATOMIC(uint64_t) resize_count;                                /* written under the lock */
     NM_ATOMIC(bool) closing;                                         /* callbacks of the close find it closed */
-    NM_ATOMIC(bool) locked_reads;                                    /* look-ups take the shard's lock */
     NM_ATOMIC(size_t) budget_bytes __attribute__((__aligned__(64))); /* what is promised: granted is never above it */
     NM_ATOMIC(size_t) limit_bytes; /* what takes obey: below the budget while a resize shrinks */
     NM_ATOMIC(size_t) granted_bytes __attribute__((__aligned__(64)));
@@ -153,13 +156,19 @@ typedef struct nm__doomed {
     bool dropped;                /* the lock was given up in between */
 } nm__doomed;
 
-static inline uint64_t nm__cache_hash(const nm_cache *cache, const void *key, size_t key_len) {
-    return NM_LIKELY(cache->hash == NM_HASH_KEYED) ? nm__siphash13(cache->hash_key, key, key_len)
-                                                   : nm__xxh3_64(cache->hash_key[0], key, key_len);
+uint64_t nm__cache_hash(const nm_cache *cache, const void *key, size_t key_len);
+/* Without the call for keys of 16 bytes: a digest, a UUID, two numbers. */
+static inline __attribute__((__always_inline__)) uint64_t nm__cache_hash_inline(const nm_cache *cache, const void *key,
+                                                                                size_t key_len) {
+    return NM_LIKELY(key_len == 16 && cache->hash == NM_HASH_KEYED) ? nm__siphash13_16(&cache->hash_begin, key)
+                                                                    : nm__cache_hash(cache, key, key_len);
+}
+static inline size_t nm__shard_of_hash(const nm_cache *cache, uint64_t hash) {
+    /* Two shifts: one by 64 is undefined, and that is the case of one shard. */
+    return (size_t)(hash >> 1 >> (cache->shard_shift - 1));
 }
 static inline nm__shard *nm__shard_of(const nm_cache *cache, uint64_t hash) {
-    /* Two shifts: one by 64 is undefined, and that is the case of one shard. */
-    return (nm__shard *)&cache->shards[hash >> 1 >> (cache->shard_shift - 1)];
+    return (nm__shard *)&cache->shards[nm__shard_of_hash(cache, hash)];
 }
 static inline bool nm__is_sampled(const nm_cache *cache, uint64_t hash) {
     /* relaxed: see set_threshold */
@@ -172,15 +181,16 @@ static inline nm__entry *nm__entry_at(const nm__shard *shard, uint32_t offset) {
 static inline uint32_t nm__offset_of(const nm__shard *shard, const void *entry) {
     return (uint32_t)(((size_t)((const unsigned char *)entry - shard->index.chunks) + 4) / NM__UNIT_BYTES);
 }
-static inline uint64_t nm__entry_hash(const nm__shard *shard, const nm__entry *e) {
-    return nm__cache_hash(shard->cache, nm__entry_key(e), nm__entry_key_len(e));
-}
+uint64_t nm__entry_hash(const nm__shard *shard, const nm__entry *e);
 
 void nm__shard_lock(nm__shard *shard);
 /* Runs what is doomed, drops the lock, settles with the scope. */
 void nm__shard_unlock(nm__shard *shard, nm__doomed *doomed);
 /* Runs the callbacks with the lock dropped, takes it again and frees; a claim becomes one held chunk at claim_lo. */
-void nm__doomed_finish(nm__shard *shard, nm__doomed *doomed);
+void nm__doomed_tell(nm__shard *shard, nm__doomed *doomed);
+static inline void nm__doomed_finish(nm__shard *shard, nm__doomed *doomed) {
+    if (NM_UNLIKELY(doomed->head != 0)) nm__doomed_tell(shard, doomed);
+}
 /* Gives a claim, joined, back to the heap. */
 void nm__claim_give(nm__shard *shard, nm__doomed *doomed);
 
@@ -219,10 +229,12 @@ void nm__dead_moved(nm__shard *shard, uint32_t to);
 bool nm__entry_is_timed(const nm__entry *e);
 /* Its time to live ended. */
 bool nm__entry_expired(const nm__entry *e, uint64_t now_ms);
+/* acquire, and relaxed in nm__entry_dead: `cleared` is stored before the count goes up, see nm_cache_clear. */
+static inline bool nm__any_dead(const nm__shard *shard) { return nm_atomic_load(&shard->dead_count, NM_ACQUIRE) != 0; }
 static inline bool nm__entry_dead(const nm__shard *shard, const nm__entry *e) {
-    /* acquire, relaxed: `cleared` is stored before the count goes up, see nm_cache_clear. As long as there are dead entries fewer
-     * than 2^31 others were put, since each put takes one of them first: the difference tells old from new. */
-    if (NM_LIKELY(nm_atomic_load(&shard->dead_count, NM_ACQUIRE) == 0)) return false;
+    /* As long as there are dead entries fewer than 2^31 others were put, since each put takes one of them first: the difference
+     * tells old from new. */
+    if (NM_LIKELY(!nm__any_dead(shard))) return false;
     uint32_t cleared = nm_atomic_load(&shard->cleared, NM_RELAXED);
     return (int32_t)(nm_atomic_load(&e->version, NM_RELAXED) - cleared) <= 0;
 }
@@ -239,15 +251,29 @@ uint32_t nm__evict_one(nm__shard *shard, size_t incoming, nm_evict_reason reason
 /* A put begins: what evicting for it will look at is fetched meanwhile. */
 void nm__evict_prepare(nm__shard *shard);
 /* `reason`, unless its time to live ended, or the cache was cleared since. */
-nm_evict_reason nm__reason_of(const nm__shard *shard, const nm__entry *e, nm_evict_reason reason);
+nm_evict_reason nm__reason_of_unusual(const nm__shard *shard, const nm__entry *e, nm_evict_reason reason);
+static inline nm_evict_reason nm__reason_of(const nm__shard *shard, const nm__entry *e, nm_evict_reason reason) {
+    if (NM_LIKELY(!nm__any_dead(shard) && !(nm__node_state(&e->node) & NM__ENTRY_MORE))) return reason;
+    return nm__reason_of_unusual(shard, e, reason);
+}
 /* Two that were cleared are freed: with each put, whether it needs the room or not, see nm__entry_dead. */
-void nm__shard_bury(nm__shard *shard, nm__doomed *doomed);
+void nm__shard_bury_some(nm__shard *shard, nm__doomed *doomed);
+static inline void nm__shard_bury(nm__shard *shard, nm__doomed *doomed) {
+    if (NM_UNLIKELY(shard->dead.tail != 0)) nm__shard_bury_some(shard, doomed);
+}
 /* A few entries whose time ended leave. */
-void nm__shard_expire(nm__shard *shard, nm__doomed *doomed);
+void nm__shard_expire_some(nm__shard *shard, nm__doomed *doomed);
+static inline void nm__shard_expire(nm__shard *shard, nm__doomed *doomed) {
+    if (NM_UNLIKELY(!nm__wheel_is_empty(&shard->wheel))) nm__shard_expire_some(shard, doomed);
+}
 /* Tells the policy what the shard has and may have. */
 void nm__shard_share(nm__shard *shard);
 /* Adds what the index wants, from the heap's top if there is no other room. */
-void nm__shard_index_grow(nm__shard *shard, nm__doomed *doomed);
+void nm__shard_index_grow_by(nm__shard *shard, nm_status refusal, nm__doomed *doomed);
+static inline void nm__shard_index_grow(nm__shard *shard, nm__doomed *doomed) {
+    nm_status status = nm__index_step(&shard->index);
+    if (NM_UNLIKELY(status != NM_OK)) nm__shard_index_grow_by(shard, status, doomed);
+}
 
 /* ---- tables.c: ghosts ---- */
 
@@ -398,7 +424,7 @@ nm_status nm__commit(nm_entry *entry, const nm_put_options *options, nm__put *pu
 
 /* ---- get.c ---- */
 static inline bool nm__key_valid(const void *key, size_t key_len) {
-    return key != NULL && key_len != 0 && key_len <= NM_CACHE_KEY_MAX;
+    return key != NULL && key_len - 1 < NM_CACHE_KEY_MAX;
 }
 bool nm__get_locked(nm_cache *cache, uint64_t hash, const void *key, size_t key_len, nm_entry *out, const char *site);
 /* Pins the entry that was found. Lock held. False: 65535 pins. */

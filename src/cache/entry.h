@@ -28,6 +28,7 @@
 #include "base/math.h"
 #include "cache/node.h"
 #include "cache/wheel.h"
+#include "nebula/base.h"
 
 typedef struct nm__entry {
     NM_ATOMIC(uint32_t) size; /* of the chunk in units; NM__CHUNK_ marks */
@@ -84,6 +85,9 @@ typedef struct nm__object {
 #define NM__OFF_MOVED        16u /* did not leave: another chunk has its contents */
 #define NM__OFF_REASON_SHIFT 8   /* why it left */
 
+/* What a wide entry has more, to shift its value: of these 8 bytes, those in front of the value are the 8 of the address
+ * where it would begin else, and the others are behind the slack. */
+static inline size_t nm__wide_bytes(uint32_t state) { return (state & NM__ENTRY_WIDE) / (NM__ENTRY_WIDE / 8); }
 static inline uint32_t nm__chunk_units(const nm__entry *e) {
     return nm_atomic_load(&e->size, NM_RELAXED) & NM__UNITS_MAX;
 }
@@ -99,21 +103,25 @@ static inline nm__entry_more *nm__entry_more_of(const nm__entry *e) {
 static inline uint64_t nm__more_expires(const nm__entry_more *more) {
     return nm_atomic_load(&more->timer.expires_ms, NM_RELAXED);
 }
-static inline size_t nm__entry_key_len(const nm__entry *e) {
-    uint32_t state = nm__node_state(&e->node), len = state >> NM__KEY_LEN_SHIFT;
-    return len != 0 ? len : nm__entry_more_in(e, state)->key_len;
+static inline size_t nm__key_len_in(const nm__entry *e, uint32_t state) {
+    uint32_t len = state >> NM__KEY_LEN_SHIFT;
+    return NM_LIKELY(len != 0) ? len : nm__entry_more_in(e, state)->key_len;
 }
+static inline size_t nm__entry_key_len(const nm__entry *e) { return nm__key_len_in(e, nm__node_state(&e->node)); }
 static inline unsigned char *nm__entry_value(const nm__entry *e) {
     uintptr_t at = (uintptr_t)(e + 1);
-    /* at is a multiple of 8 */
-    return (unsigned char *)(nm__node_state(&e->node) & NM__ENTRY_WIDE ? (at + 8) & ~(uintptr_t)15 : at);
+    return (unsigned char *)(at + (nm__wide_bytes(nm__node_state(&e->node)) & at));
 }
 /* Found from the end of the chunk. Of a wide value's 8 bytes of room, those that are not in front of it are behind the slack. */
 static inline unsigned char *nm__entry_key(const nm__entry *e) {
     uint32_t state = nm__node_state(&e->node);
-    size_t room = state & NM__ENTRY_WIDE ? 8 - ((uintptr_t)(e + 1) & 8) : 0;
-    size_t behind = room + (state & NM__ENTRY_MORE ? NM__MORE_BYTES : 0) + (state >> NM__SLACK_SHIFT & 7);
-    return (unsigned char *)(uintptr_t)e + nm__entry_bytes(e) - behind - nm__entry_key_len(e);
+    size_t behind = (nm__wide_bytes(state) & ~(uintptr_t)(e + 1)) + (state >> NM__SLACK_SHIFT & 7);
+    size_t key_len = state >> NM__KEY_LEN_SHIFT;
+    if (NM_UNLIKELY(state & NM__ENTRY_MORE)) {
+        behind += NM__MORE_BYTES;
+        key_len = nm__key_len_in(e, state);
+    }
+    return (unsigned char *)(uintptr_t)e + nm__entry_bytes(e) - behind - key_len;
 }
 static inline bool nm__entry_has_gap(uint32_t units) { return units >= NM__GAP_UNITS; }
 static inline size_t nm__entry_gap(const nm__entry *e) {

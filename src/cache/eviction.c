@@ -9,10 +9,10 @@
 
 static void link_head(nm__policy *p, nm__list *list, uint32_t number) {
     nm__node *node = nm__policy_node(p, number);
-    node->prev = 0;
-    node->next = list->head;
+    nm__node_set_prev(node, 0);
+    nm__node_set_next(node, list->head);
     if (list->head != 0)
-        nm__policy_node(p, list->head)->prev = number;
+        nm__node_set_prev(nm__policy_node(p, list->head), number);
     else
         list->tail = number;
     list->head = number;
@@ -21,11 +21,11 @@ static void link_head(nm__policy *p, nm__list *list, uint32_t number) {
 static void unlink_from(nm__policy *p, nm__list *list, uint32_t number) {
     const nm__node *node = nm__policy_node(p, number);
     if (node->prev != 0)
-        nm__policy_node(p, node->prev)->next = node->next;
+        nm__node_set_next(nm__policy_node(p, node->prev), node->next);
     else
         list->head = node->next;
     if (node->next != 0)
-        nm__policy_node(p, node->next)->prev = node->prev;
+        nm__node_set_prev(nm__policy_node(p, node->next), node->prev);
     else
         list->tail = node->prev;
 }
@@ -268,11 +268,11 @@ void nm__policy_moved(nm__policy *p, uint32_t to) {
     uint32_t state = nm__node_state(node);
     nm__list *list = state & NM__HELD_BIT ? &p->held : &p->lists[nm__list_of(p, state, nm__weigh(p, to))];
     if (node->prev != 0)
-        nm__policy_node(p, node->prev)->next = to;
+        nm__node_set_next(nm__policy_node(p, node->prev), to);
     else
         list->head = to;
     if (node->next != 0)
-        nm__policy_node(p, node->next)->prev = to;
+        nm__node_set_prev(nm__policy_node(p, node->next), to);
     else
         list->tail = to;
     p->victim = 0; /* it may have been that one, and the number may soon be another's */
@@ -291,8 +291,8 @@ uint32_t nm__policy_any(const nm__policy *p) {
 static void append(nm__policy *p, nm__list *out, const nm__list *list) {
     if (list->head == 0) return;
     if (out->tail != 0) {
-        nm__policy_node(p, out->tail)->next = list->head;
-        nm__policy_node(p, list->head)->prev = out->tail;
+        nm__node_set_next(nm__policy_node(p, out->tail), list->head);
+        nm__node_set_prev(nm__policy_node(p, list->head), out->tail);
         out->tail = list->tail;
     } else {
         *out = *list;

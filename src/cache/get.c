@@ -44,30 +44,35 @@ static bool describe_rare(const nm__entry *e, uint32_t state, nm_entry *out) {
     return !(state & NM__ENTRY_MORE) || describe_more(nm__entry_more_in(e, state), out);
 }
 
-/* `state` is that of its node. */
-static inline bool describe(const nm__entry *e, uint32_t state, nm_entry *out) {
+/* From what was seen of it; it is no object and has no more. */
+static inline void describe_usual(const nm__entry *e, const nm__seen *seen, nm_entry *out) {
+    unsigned char *value = (unsigned char *)(uintptr_t)(e + 1) + (nm__wide_bytes(seen->state) & (uintptr_t)(e + 1));
+    uint32_t gap = 0;
+    if (NM_UNLIKELY(seen->bytes >= NM__GAP_UNITS * NM__UNIT_BYTES)) memcpy(&gap, seen->key - sizeof gap, sizeof gap);
+    out->value = value;
+    out->value_len = (size_t)(seen->key - value) - gap;
+    out->key = seen->key;
+    out->key_len = seen->state >> NM__KEY_LEN_SHIFT;
     out->cas = nm_atomic_load(&e->version, NM_RELAXED);
     out->expires_ms = out->last_access_ms = NM_TTL_NEVER;
     out->flags = 0;
     out->fetched = out->stale = out->won = out->negative = false;
-    if (NM_UNLIKELY(state & (NM__ENTRY_OBJECT | NM__ENTRY_MORE))) return describe_rare(e, state, out);
-    /* As in entry.h, with each word of the header loaded once. */
-    size_t wide = state & NM__ENTRY_WIDE ? 8 : 0;
-    unsigned char *value = (unsigned char *)(uintptr_t)(e + 1) + (wide & (uintptr_t)(e + 1));
-    out->key_len = state >> NM__KEY_LEN_SHIFT;
-    out->value = value;
-    size_t bytes = nm__entry_bytes(e);
-    uint32_t gap = 0;
-    unsigned char *key = value + (bytes - sizeof *e - wide - out->key_len - (state >> NM__SLACK_SHIFT & 7));
-    if (NM_UNLIKELY(bytes >= NM__GAP_UNITS * NM__UNIT_BYTES)) memcpy(&gap, key - sizeof gap, sizeof gap);
-    out->value_len = (size_t)(key - value) - gap;
-    out->key = key;
-    return true;
+}
+
+/* Any. */
+static bool describe(const nm__entry *e, const nm__seen *seen, nm_entry *out) {
+    describe_usual(e, seen, out);
+    return !(seen->state & (NM__ENTRY_OBJECT | NM__ENTRY_MORE)) || describe_rare(e, seen->state, out);
+}
+
+static nm__seen see(const nm__entry *e) {
+    return (nm__seen){.state = nm__node_state(&e->node), .bytes = nm__entry_bytes(e), .key = nm__entry_key(e)};
 }
 
 void nm__entry_describe(const nm__shard *shard, uint32_t offset, nm_entry *out) {
     const nm__entry *e = nm__entry_at(shard, offset);
-    (void)describe(e, nm__node_state(&e->node), out);
+    nm__seen seen = see(e);
+    (void)describe(e, &seen, out);
 }
 
 static void set_empty(nm_entry *out, bool negative) {
@@ -81,7 +86,8 @@ bool nm__pin_locked(nm__shard *shard, nm__reader *reader, nm__slot *slot, nm__pl
                     nm_entry *out) {
     const nm__entry *e = nm__entry_at(shard, place.offset);
     if (!nm__index_pin_locked(&shard->index, place)) return false;
-    (void)describe(e, nm__node_state(&e->node), out);
+    nm__seen seen = see(e);
+    (void)describe(e, &seen, out);
     nm__slot_issue(shard, slot, place, NM__SLOT_PIN, site, out);
     nm__counts_pin(shard->cache, reader, 1, (int64_t)nm__entry_weight(e));
     return true;
@@ -139,61 +145,108 @@ bool nm__get_locked(nm_cache *cache, uint64_t hash, const void *key, size_t key_
 
 /* ---- without ---- */
 
-/* relaxed: a hint, see nm__policy_settled; the state's bits may change meanwhile */
-static inline bool is_settled(const nm__shard *shard, uint32_t state) {
-    return nm__hit_is_settled(nm_atomic_load(&shard->settled, NM_RELAXED), state);
+/* Who moves it to the front will write to its neighbours. */
+static inline __attribute__((__always_inline__)) void fetch_neighbours(const nm__shard *shard, uint32_t offset) {
+    const nm__node *node = &nm__entry_at(shard, offset)->node;
+    __builtin_prefetch(&nm__entry_at(shard, nm_atomic_load(&node->next, NM_RELAXED))->node);
+    __builtin_prefetch(&nm__entry_at(shard, nm_atomic_load(&node->prev, NM_RELAXED))->node);
 }
 
-static inline void note_hit(nm__reader *reader, nm__shard *shard, nm__place_of place, uint64_t hash) {
-    nm__notes *notes = &reader->of_shard[nm__shard_number(shard)];
-    if (NM_UNLIKELY(notes->count == NM__READER_NOTES)) {
-        nm__reader_tell(reader, shard);
-        if (notes->count == NM__READER_NOTES) return;
-    }
-    notes->notes[notes->count++] = (nm__note){hash, place};
+/* They are full. */
+static __attribute__((__noinline__)) void tell_and_note(nm__reader *reader, nm__shard *shard, nm__notes *notes) {
+    nm__note last = notes->notes[NM__READER_NOTES];
+    nm__reader_tell(reader, shard);
+    if (notes->count != NM__READER_NOTES) notes->notes[notes->count++] = last;
 }
 
-static inline __attribute__((__always_inline__)) bool get(nm_cache *cache, const void *key, size_t key_len,
-                                                          nm_entry *out, const char *site) {
-    uint64_t hash = nm__cache_hash(cache, key, key_len);
+/* Noted in any case, and counted if it is to be told: which hits are cannot be foreseen, so that is no branch. */
+static inline void note_hit(nm__reader *reader, nm__shard *shard, nm__notes *notes, nm__place_of place, uint64_t hash,
+                            bool settled) {
+    uint32_t count = notes->count;
+    notes->notes[count] = (nm__note){hash, place};
+    count += !settled;
+    fetch_neighbours(shard, place.offset);
+    if (NM_UNLIKELY(count > NM__READER_NOTES))
+        tell_and_note(reader, shard, notes);
+    else
+        notes->count = count;
+}
+
+/* A hit is the caller's: it has the pin, and *out says what the entry is. */
+static inline __attribute__((__always_inline__)) bool hand_out(nm_cache *cache, nm__shard *shard, nm__reader *reader,
+                                                               nm__place_of place, uint64_t hash, uint32_t state,
+                                                               size_t weight, nm_entry *out, const char *site) {
+    nm__slot_issue(shard, reader->slots[--reader->slot_count], place, NM__SLOT_PIN, site, out);
+    nm__count_pin(&reader->counts, 1, (int64_t)weight);
+    nm_atomic_store(&reader->counts.hits, reader->counts.hits + 1, NM_RELAXED); /* relaxed: a figure */
+    /* relaxed: a hint, see nm__policy_settled; the state's bits may change meanwhile */
+    bool settled = nm__hit_is_settled(nm_atomic_load(&shard->settled, NM_RELAXED), state);
+    note_hit(reader, shard, &reader->of_shard[nm__shard_of_hash(cache, hash)], place, hash, settled);
+    if (nm__is_sampled(cache, hash)) nm__sampler_hit(cache, hash, weight);
+    return true;
+}
+
+static bool miss(nm_cache *cache, nm__reader *reader, uint64_t hash, nm_entry *out) {
+    nm_atomic_store(&reader->counts.misses, reader->counts.misses + 1, NM_RELAXED); /* relaxed: a figure */
+    if (nm__is_sampled(cache, hash)) nm__sampler_miss(cache, hash);
+    set_empty(out, false);
+    return false;
+}
+
+/* Pinned, and any entry: one that is dead, has a time to live or marks, is an object. */
+static __attribute__((__noinline__)) bool get_any(nm_cache *cache, nm__reader *reader, const void *key, size_t key_len,
+                                                  uint64_t hash, nm__place_of place, nm_entry *out, const char *site) {
     nm__shard *shard = nm__shard_of(cache, hash);
-    nm__reader *reader = nm__reader_quick(cache->id);
-    nm__place_of place;
-    if (NM_UNLIKELY(reader == NULL || reader->slot_count == 0 || nm_atomic_load(&cache->locked_reads, NM_RELAXED)))
-        return nm__get_locked(cache, hash, key, key_len, out, site);
-    nm__find find = nm__index_pin(&shard->index, hash, key, key_len, &place);
-    if (find == NM__FIND_MISS) {
-        nm_atomic_store(&reader->counts.misses, reader->counts.misses + 1, NM_RELAXED); /* relaxed: a figure */
-        if (nm__is_sampled(cache, hash)) nm__sampler_miss(cache, hash);
-        set_empty(out, false);
-        return false;
-    }
-    if (NM_UNLIKELY(find == NM__FIND_UNSURE)) {
-        if (place.offset != 0) nm__entry_unpin(shard, place); /* another's, that it could not let go */
-        return nm__get_locked(cache, hash, key, key_len, out, site);
-    }
     const nm__entry *e = nm__entry_at(shard, place.offset);
-    uint32_t state = nm__node_state(&e->node);
-    bool more = (state & NM__ENTRY_MORE) != 0;
-    if (NM_UNLIKELY(nm__entry_dead(shard, e) || !describe(e, state, out) || (more && out->negative))) {
-        /* Rare: it has to leave, or is none. */
+    nm__seen seen = see(e);
+    bool more = (seen.state & NM__ENTRY_MORE) != 0;
+    if (nm__entry_dead(shard, e) || !describe(e, &seen, out) || (more && out->negative)) {
+        /* It has to leave, or is none. */
         nm__entry_unpin(shard, place);
         return nm__get_locked(cache, hash, key, key_len, out, site);
     }
-    if (NM_UNLIKELY(more)) mark_use(nm__entry_more_of(e), out);
-    nm__slot_issue(shard, reader->slots[--reader->slot_count], place, NM__SLOT_PIN, site, out);
-    nm__count_pin(&reader->counts, 1, (int64_t)nm__entry_weight(e));
-    nm_atomic_store(&reader->counts.hits, reader->counts.hits + 1, NM_RELAXED); /* relaxed: a figure */
-    if (!is_settled(shard, state)) note_hit(reader, shard, place, hash);
-    if (nm__is_sampled(cache, hash)) nm__sampler_hit(cache, hash, nm__entry_weight(e));
-    return true;
+    if (more) mark_use(nm__entry_more_of(e), out);
+    return hand_out(cache, shard, reader, place, hash, seen.state, nm__entry_weight(e), out, site);
+}
+
+/* The first look at the index was not enough. */
+static __attribute__((__noinline__)) bool get_on(nm_cache *cache, nm__reader *reader, const void *key, size_t key_len,
+                                                 uint64_t hash, nm__find find, nm__place_of place, nm_entry *out,
+                                                 const char *site) {
+    nm__shard *shard = nm__shard_of(cache, hash);
+    if (find == NM__FIND_OPEN) find = nm__index_pin_second(&shard->index, hash, key, key_len, &place);
+    if (find == NM__FIND_MISS) return miss(cache, reader, hash, out);
+    if (find == NM__FIND_HIT) return get_any(cache, reader, key, key_len, hash, place, out, site);
+    if (place.offset != 0) nm__entry_unpin(shard, place); /* another's, that it could not let go */
+    return nm__get_locked(cache, hash, key, key_len, out, site);
+}
+
+/* Straight on for an entry of the usual kind that is found at first; nothing that this needs has its address taken. */
+static inline __attribute__((__always_inline__)) bool get(nm_cache *cache, const void *key, size_t key_len,
+                                                          nm_entry *out, const char *site) {
+    uint64_t hash = nm__cache_hash_inline(cache, key, key_len);
+    nm__shard *shard = nm__shard_of(cache, hash);
+    nm__reader *reader = nm__reader_quick(cache->id);
+    nm__place_of place = {0};
+    nm__seen seen = {0};
+    if (NM_UNLIKELY(reader == NULL || reader->slot_count == 0 || nm_atomic_load(&cache->locked_reads, NM_RELAXED)))
+        return nm__get_locked(cache, hash, key, key_len, out, site);
+    nm__find find = nm__index_pin_first(&shard->index, hash, key, key_len, &place, &seen);
+    if (find == NM__FIND_MISS) return miss(cache, reader, hash, out);
+    if (NM_UNLIKELY(find != NM__FIND_HIT)) return get_on(cache, reader, key, key_len, hash, find, place, out, site);
+    if (NM_UNLIKELY((seen.state & (NM__ENTRY_OBJECT | NM__ENTRY_MORE)) || nm__any_dead(shard)))
+        return get_any(cache, reader, key, key_len, hash, place, out, site);
+    describe_usual(nm__entry_at(shard, place.offset), &seen, out);
+    return hand_out(cache, shard, reader, place, hash, seen.state, seen.bytes, out, site);
 }
 
 bool(nm_cache_get)(nm_cache *cache, const void *key, size_t key_len, nm_entry *out) {
     return nm_cache_get_at(cache, key, key_len, out, "?");
 }
 
-bool nm_cache_get_at(nm_cache *cache, const void *key, size_t key_len, nm_entry *out, const char *site) {
+/* In one piece: gcc would part the checks from the rest, for the sake of the functions below. */
+__attribute__((__noinline__)) bool nm_cache_get_at(nm_cache *cache, const void *key, size_t key_len, nm_entry *out,
+                                                   const char *site) {
     if (out == NULL) return false;
     if (NM_LIKELY(cache != NULL && nm__key_valid(key, key_len))) return get(cache, key, key_len, out, site);
     set_empty(out, false);
@@ -210,7 +263,7 @@ bool nm_cache_get_in_at(nm_cache *cache, nm_scope *holder, const void *key, size
     set_empty(out, false);
     if (cache == NULL || holder == NULL || !nm__key_valid(key, key_len) || !nm__same_root(holder, cache->scope))
         return false;
-    if (!get(cache, key, key_len, out, site)) return false;
+    if (!nm_cache_get_at(cache, key, key_len, out, site)) return false;
     size_t bytes = nm__entry_weight(out->slot->data);
     /* What it weighs is known once it is found, so the note comes second. */
     if (nm__hold_prepare(holder, bytes) != NM_OK) {

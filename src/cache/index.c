@@ -16,7 +16,9 @@
 /* A growth by a quarter begins every 1.6 puts a bucket: one bucket a put would do. */
 #define STEP_BUCKETS 4u
 #define STEP_STASH   4u
-#define NOWHERE      UINT32_MAX
+/* Entries of a full bucket that are fetched at once: the second or third of them can mostly move. */
+#define FETCH_AHEAD 3u
+#define NOWHERE     UINT32_MAX
 
 static uint64_t load(const nm__index *index, uint32_t position) {
     return nm_atomic_load(&index->words[position], NM_RELAXED);
@@ -75,7 +77,7 @@ static void open_sequence(nm__index *index) {
     if (NM__FAULT(index_move_unannounced)) return;
     nm_atomic_store(&index->sequence, nm_atomic_load(&index->sequence, NM_RELAXED) + 1, NM_RELAXED);
 }
-/* release: pairs with the acquire in nm__index_pin; who sees this sees where the words went */
+/* release: pairs with the acquires in nm__index_pin_first and _second; who sees this sees where the words went */
 static void close_sequence(nm__index *index) {
     if (NM__FAULT(index_move_unannounced)) return;
     nm_atomic_store(&index->sequence, nm_atomic_load(&index->sequence, NM_RELAXED) + 1, NM_RELEASE);
@@ -102,8 +104,6 @@ static uint32_t free_in(const nm__index *index, uint32_t line) {
     return empty != 0 ? line + (unsigned)__builtin_ctz(empty) : NOWHERE;
 }
 
-static bool has_several(unsigned set) { return (set & (set - 1)) != 0; }
-
 /* The lowest, so that readers look at few. */
 static uint32_t free_in_stash(const nm__index *index, uint32_t kept) {
     if (index->stash_count + kept >= NM__STASH_WORDS) return NOWHERE;
@@ -126,15 +126,17 @@ static void spots_of(const nm__index *index, uint64_t hash, uint32_t line, spot 
     *other = by_first ? second : first;
 }
 
-static void prefetch_line(const nm__index *index, uint32_t line) {
-    for (uint32_t at = line; at < line + NM__BUCKET_WORDS; at++) {
-        uint64_t word = load(index, at);
-        if (word == 0) continue;
-        const unsigned char *chunk = (const unsigned char *)nm__index_chunk(index, (uint32_t)word);
-        __builtin_prefetch(chunk);
-        __builtin_prefetch(chunk + 64);
-        __builtin_prefetch(chunk + 128);
-    }
+/* Always inline, these two: as nm__index_prefetch. */
+static inline __attribute__((__always_inline__)) void prefetch_entry(const nm__index *index, uint32_t position) {
+    const unsigned char *chunk = (const unsigned char *)nm__index_chunk(index, (uint32_t)load(index, position));
+    __builtin_prefetch(chunk);
+    __builtin_prefetch(chunk + 64);
+    __builtin_prefetch(chunk + 128);
+}
+
+static inline __attribute__((__always_inline__)) void prefetch_line(const nm__index *index, uint32_t line) {
+    for (uint32_t at = line; at < line + NM__BUCKET_WORDS; at++)
+        if (load(index, at) != 0) prefetch_entry(index, at);
 }
 
 /* Which moves make room: those towards later buckets are met by walks in any case. */
@@ -147,9 +149,10 @@ typedef struct push_move {
 
 /* How a full bucket gets room: one of its entries goes to that one's other bucket, if that is not full too. */
 static push_move find_push(const nm__index *index, uint32_t line, push_mode mode) {
-    prefetch_line(index, line);
+    for (uint32_t at = line; at < line + FETCH_AHEAD; at++) prefetch_entry(index, at);
     for (uint32_t at = line; at < line + NM__BUCKET_WORDS; at++) {
         spot own, other;
+        if (at + FETCH_AHEAD < line + NM__BUCKET_WORDS) prefetch_entry(index, at + FETCH_AHEAD);
         uint64_t hash = hash_at(index, at);
         spots_of(index, hash, line, &own, &other);
         bool back = other.point < own.point;
@@ -180,20 +183,64 @@ static uint32_t push_on(nm__index *index, push_move push) {
 
 /* ---- without the lock ---- */
 
-nm__find nm__index_pin_stash(nm__index *index, uint32_t end, uint64_t tag, const void *key, size_t key_len,
-                             nm__place_of *out) {
-    nm__find find = NM__FIND_MISS;
-    for (uint32_t line = 0; line < end && find == NM__FIND_MISS; line += NM__BUCKET_WORDS)
-        find = nm__bucket_pin(index, line, tag, key, key_len, out);
-    return find;
+static nm__find bucket_pin(nm__index *index, uint32_t line, uint64_t tag, const void *key, size_t key_len,
+                           nm__place_of *out) {
+    nm__seen seen;
+    for (unsigned match = nm__bucket_match(&index->words[line], tag); match != 0; match &= match - 1) {
+        nm__find find = nm__word_pin(index, line + (unsigned)__builtin_ctz(match), key, key_len, out, &seen);
+        if (NM_LIKELY(find != NM__FIND_MISS)) return find;
+    }
+    return NM__FIND_MISS;
+}
+
+nm__find nm__index_pin_second(nm__index *index, uint64_t hash, const void *key, size_t key_len, nm__place_of *out) {
+    uint64_t tag = hash << NM__WORD_TAG_SHIFT;
+    for (unsigned attempt = 0; attempt < 2; attempt++) {
+        /* acquire: as in nm__index_pin_first */
+        uint32_t sequence = nm_atomic_load(&index->sequence, NM_ACQUIRE), lines[2];
+        nm__index_lines(index, hash, lines);
+        nm__find find = NM__FIND_MISS;
+        for (unsigned i = 0; i < 2 && find == NM__FIND_MISS; i++)
+            find = bucket_pin(index, lines[i], tag, key, key_len, out);
+        /* acquire: as the loads of words */
+        uint32_t end = find == NM__FIND_MISS ? nm_atomic_load(&index->stash_end, NM_ACQUIRE) : 0;
+        for (uint32_t line = 0; line < end && find == NM__FIND_MISS; line += NM__BUCKET_WORDS)
+            find = bucket_pin(index, line, tag, key, key_len, out);
+        if (find != NM__FIND_MISS) return find;
+        /* relaxed: behind acquires. As in nm__index_pin_first. */
+        if (NM_LIKELY((sequence & 1) == 0 && nm_atomic_load(&index->sequence, NM_RELAXED) == sequence))
+            return NM__FIND_MISS;
+        if (NM__FAULT(index_miss_unproved)) return NM__FIND_MISS;
+    }
+    out->offset = 0;
+    return NM__FIND_UNSURE;
+}
+
+bool nm__key_equal_rest(const unsigned char *a, const unsigned char *b, size_t n) {
+    uint64_t x, y;
+    if (n > 64) return memcmp(a, b, n) == 0;
+    if (n >= 8) { /* without memcmp's call for keys as they are usual */
+        for (size_t i = 0; i + 8 < n; i += 8) {
+            memcpy(&x, a + i, 8);
+            memcpy(&y, b + i, 8);
+            if (x != y) return false;
+        }
+        memcpy(&x, a + n - 8, 8);
+        memcpy(&y, b + n - 8, 8);
+        return x == y;
+    }
+    if (n >= 4) {
+        uint32_t first[2], last[2];
+        memcpy(&first[0], a, 4);
+        memcpy(&first[1], b, 4);
+        memcpy(&last[0], a + n - 4, 4);
+        memcpy(&last[1], b + n - 4, 4);
+        return ((first[0] ^ first[1]) | (last[0] ^ last[1])) == 0;
+    }
+    return ((a[0] ^ b[0]) | (a[n / 2] ^ b[n / 2]) | (a[n - 1] ^ b[n - 1])) == 0;
 }
 
 /* ---- one entry --------------------------------------------------------------------------------------------------- */
-
-static bool has_key(const nm__index *index, uint64_t word, uint64_t tag, const void *key, size_t key_len) {
-    return (uint32_t)word != 0 && (word ^ tag) >> NM__WORD_TAG_SHIFT == 0 &&
-           nm__entry_has_key(nm__index_chunk(index, (uint32_t)word), key, key_len);
-}
 
 /* Where a word of that hash can be: two buckets and the stash. Line by line, until it returns false. */
 typedef struct lookup {
@@ -209,65 +256,73 @@ static lookup look_for(const nm__index *index, uint64_t hash) {
         {first + NM__BUCKET_WORDS, second + NM__BUCKET_WORDS, nm_atomic_load(&index->stash_end, NM_RELAXED)}};
 }
 
-static bool find_in(const nm__index *index, uint32_t line, uint64_t tag, const void *key, size_t key_len,
-                    nm__place_of *out) {
-    for (unsigned match = nm__bucket_match(&index->words[line], tag); match != 0; match &= match - 1) {
-        uint32_t at = line + (unsigned)__builtin_ctz(match);
-        uint64_t word = load(index, at);
-        if (!has_key(index, word, tag, key, key_len)) continue;
-        *out = (nm__place_of){at, (uint32_t)word};
+static bool find_among(const nm__index *index, unsigned match, uint32_t line, const void *key, size_t key_len,
+                       nm__place_of *out) {
+    for (; match != 0; match &= match - 1) {
+        uint32_t at = line + (unsigned)__builtin_ctz(match), offset = (uint32_t)load(index, at);
+        if (offset == 0 || !nm__entry_has_key(nm__index_chunk(index, offset), key, key_len)) continue;
+        *out = (nm__place_of){at, offset};
         return true;
     }
     return false;
 }
 
-bool nm__index_find(const nm__index *index, uint64_t hash, const void *key, size_t key_len, nm__place_of *out) {
-    uint64_t tag = hash << NM__WORD_TAG_SHIFT;
-    if (find_in(index, nm__index_line(index, nm__hash_first(hash)), tag, key, key_len, out)) return true;
-    if (find_in(index, nm__index_line(index, nm__hash_second(hash)), tag, key, key_len, out)) return true;
-    uint32_t end = nm_atomic_load(&index->stash_end, NM_RELAXED);
+/* The stash, in front of the buckets. */
+static __attribute__((__noinline__)) bool find_in_stash(const nm__index *index, uint32_t end, uint64_t tag,
+                                                        const void *key, size_t key_len, nm__place_of *out) {
     for (uint32_t line = 0; line < end; line += NM__BUCKET_WORDS)
-        if (find_in(index, line, tag, key, key_len, out)) return true;
-    *out = (nm__place_of){0};
+        if (find_among(index, nm__bucket_match(&index->words[line], tag), line, key, key_len, out)) return true;
     return false;
 }
 
-void nm__index_prefetch(const nm__index *index, uint64_t hash) {
-    __builtin_prefetch(&index->words[nm__index_line(index, nm__hash_first(hash))], 1);
-    __builtin_prefetch(&index->words[nm__index_line(index, nm__hash_second(hash))], 1);
-}
-
-static bool locate_in(const nm__index *index, uint32_t line, uint32_t offset, nm__place_of *out) {
-    unsigned set = nm__bucket_naming(&index->words[line], offset);
-    if (set == 0) return false;
-    *out = (nm__place_of){line + (unsigned)__builtin_ctz(set), offset};
-    return true;
+bool nm__index_find(const nm__index *index, uint64_t hash, const void *key, size_t key_len, nm__place_of *out) {
+    uint64_t tag = hash << NM__WORD_TAG_SHIFT;
+    uint32_t lines[2], end = nm_atomic_load(&index->stash_end, NM_RELAXED);
+    nm__index_lines(index, hash, lines);
+    *out = (nm__place_of){0};
+    unsigned first = nm__bucket_match(&index->words[lines[0]], tag);
+    unsigned second = nm__bucket_match(&index->words[lines[1]], tag);
+    if (NM_LIKELY((first | second | end) == 0)) return false;
+    return find_among(index, first, lines[0], key, key_len, out) ||
+           find_among(index, second, lines[1], key, key_len, out) ||
+           (end != 0 && find_in_stash(index, end, tag, key, key_len, out));
 }
 
 bool nm__index_locate(const nm__index *index, uint64_t hash, uint32_t offset, nm__place_of *out) {
-    if (locate_in(index, nm__index_line(index, nm__hash_first(hash)), offset, out)) return true;
-    if (locate_in(index, nm__index_line(index, nm__hash_second(hash)), offset, out)) return true;
-    uint32_t end = nm_atomic_load(&index->stash_end, NM_RELAXED);
-    for (uint32_t line = 0; line < end; line += NM__BUCKET_WORDS)
-        if (locate_in(index, line, offset, out)) return true;
-    *out = (nm__place_of){0};
-    return false;
+    uint32_t lines[2], end;
+    nm__index_lines(index, hash, lines);
+    unsigned set = nm__bucket_naming(&index->words[lines[0]], offset);
+    unsigned second = nm__bucket_naming(&index->words[lines[1]], offset);
+    uint32_t line = set != 0 ? lines[0] : lines[1];
+    set = set != 0 ? set : second;
+    if (NM_UNLIKELY(set == 0)) {
+        end = nm_atomic_load(&index->stash_end, NM_RELAXED);
+        for (line = 0; line < end; line += NM__BUCKET_WORDS)
+            if ((set = nm__bucket_naming(&index->words[line], offset)) != 0) break;
+    }
+    *out = set != 0 ? (nm__place_of){line + (unsigned)__builtin_ctz(set), offset} : (nm__place_of){0};
+    return set != 0;
 }
 
-bool nm__index_names(const nm__index *index, nm__place_of place, uint64_t hash) {
-    uint64_t word = load(index, place.position);
-    return (uint32_t)word == place.offset && (word ^ hash << NM__WORD_TAG_SHIFT) >> NM__WORD_TAG_SHIFT == 0;
+/* Has the second of two sets of 8 more members than the first? Counted side by side: not every machine has an instruction. */
+static bool is_larger(unsigned second, unsigned first) {
+    unsigned pair = second << 8 | first;
+    pair -= pair >> 1 & 0x5555;
+    pair = (pair & 0x3333) + (pair >> 2 & 0x3333);
+    pair = (pair + (pair >> 4)) & 0x0f0f;
+    return pair >> 8 > (pair & 0xff);
 }
 
-/* A bucket keeps one word free for entries that have nowhere else to go, before a new one goes to its second. */
+/* The emptier of the two: so hardly ever both are full, and room has to be made for one in thousands. */
 static uint32_t room_for(nm__index *index, uint64_t hash) {
-    uint32_t first = nm__index_line(index, nm__hash_first(hash));
+    uint32_t lines[2];
+    nm__index_lines(index, hash, lines);
+    uint32_t first = lines[0], second = lines[1];
     unsigned empty = nm__bucket_naming(&index->words[first], 0);
-    if (NM_LIKELY(has_several(empty))) return first + (unsigned)__builtin_ctz(empty);
-    uint32_t second = nm__index_line(index, nm__hash_second(hash));
     unsigned empty_second = nm__bucket_naming(&index->words[second], 0);
-    if (empty != 0 && !has_several(empty_second)) return first + (unsigned)__builtin_ctz(empty);
-    if (empty_second != 0) return second + (unsigned)__builtin_ctz(empty_second);
+    bool by_second = is_larger(empty_second, empty);
+    unsigned room = by_second ? empty_second : empty;
+    if (NM_LIKELY(room != 0)) return (by_second ? second : first) + (unsigned)__builtin_ctz(room);
 
     push_move push = find_push_of(index, first, second);
     if (push.from == NOWHERE) return free_in_stash(index, STASH_KEPT);

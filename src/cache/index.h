@@ -74,7 +74,14 @@ typedef struct nm__place_of {
     uint32_t offset;   /* of its chunk; 0: none */
 } nm__place_of;
 
-typedef enum nm__find { NM__FIND_MISS, NM__FIND_HIT, NM__FIND_UNSURE } nm__find;
+/* What was read of an entry as its key was compared: its state, the bytes of its chunk, where its key is. */
+typedef struct nm__seen {
+    uint32_t state;
+    size_t bytes;
+    const unsigned char *key;
+} nm__seen;
+
+typedef enum nm__find { NM__FIND_MISS, NM__FIND_HIT, NM__FIND_UNSURE, NM__FIND_OPEN } nm__find;
 
 /* ---- without a lock ---- */
 
@@ -84,6 +91,11 @@ typedef enum nm__find { NM__FIND_MISS, NM__FIND_HIT, NM__FIND_UNSURE } nm__find;
  * stash, and the chunk. */
 static inline nm__find nm__index_pin(nm__index *index, uint64_t hash, const void *key, size_t key_len,
                                      nm__place_of *out);
+/* The same in two steps. The first, straight on and inline, finds nearly all; of a hit it tells what it saw of the entry. OPEN: it
+ * takes the second, which looks again. */
+static inline nm__find nm__index_pin_first(nm__index *index, uint64_t hash, const void *key, size_t key_len,
+                                           nm__place_of *out, nm__seen *seen);
+nm__find nm__index_pin_second(nm__index *index, uint64_t hash, const void *key, size_t key_len, nm__place_of *out);
 /* One pin less of the chunk, which the caller has pinned. False: its word is not there any more, or it is held and
  * this is its last pin; nothing was done, and it is to be unpinned under the lock. */
 static inline bool nm__index_unpin(nm__index *index, nm__place_of place);
@@ -92,11 +104,11 @@ static inline bool nm__index_unpin(nm__index *index, nm__place_of place);
 
 bool nm__index_find(const nm__index *index, uint64_t hash, const void *key, size_t key_len, nm__place_of *out);
 /* What will be asked about that hash soon is fetched meanwhile. */
-void nm__index_prefetch(const nm__index *index, uint64_t hash);
+static inline void nm__index_prefetch(const nm__index *index, uint64_t hash);
 /* The word that names this chunk; false: there is none. */
 bool nm__index_locate(const nm__index *index, uint64_t hash, uint32_t offset, nm__place_of *out);
 /* Does the word there still name that chunk, of an entry with such a hash? For places that were noted long ago. */
-bool nm__index_names(const nm__index *index, nm__place_of place, uint64_t hash);
+static inline bool nm__index_names(const nm__index *index, nm__place_of place, uint64_t hash);
 /* NM_ECAPACITY: there is no room, nor can any be made by moving one entry; nothing changed. O(1). */
 nm_status nm__index_add(nm__index *index, uint64_t hash, uint32_t offset);
 /* Chunks in the two buckets of that hash: if one of them is removed an add has room. How many. */
@@ -170,9 +182,8 @@ static inline nm__entry *nm__index_chunk(const nm__index *index, uint32_t offset
 /* The position of the first word of the bucket of that point. acquire, all three: pair with the releases in index.c,
  * whose sequence was odd before. Who sees a size from a change of the table sees the odd sequence afterwards; and
  * the pages of that size are there. */
-static inline __attribute__((__always_inline__)) uint32_t nm__index_line(const nm__index *index, uint32_t point) {
-    uint32_t count = nm_atomic_load(&index->count, NM_ACQUIRE);
-    uint32_t next = nm_atomic_load(&index->next_count, NM_ACQUIRE);
+static inline __attribute__((__always_inline__)) uint32_t nm__line_among(const nm__index *index, uint32_t point,
+                                                                         uint32_t count, uint32_t next) {
     uint32_t bucket = nm__point_bucket(point, count);
     if (NM_UNLIKELY(count != next)) {
         uint32_t cursor = nm_atomic_load(&index->cursor, NM_ACQUIRE);
@@ -180,43 +191,62 @@ static inline __attribute__((__always_inline__)) uint32_t nm__index_line(const n
     }
     return NM__STASH_WORDS + bucket * NM__BUCKET_WORDS;
 }
+static inline __attribute__((__always_inline__)) uint32_t nm__index_line(const nm__index *index, uint32_t point) {
+    uint32_t count = nm_atomic_load(&index->count, NM_ACQUIRE);
+    return nm__line_among(index, point, count, nm_atomic_load(&index->next_count, NM_ACQUIRE));
+}
+/* Both of a hash, by one look at the sizes. */
+static inline __attribute__((__always_inline__)) void nm__index_lines(const nm__index *index, uint64_t hash,
+                                                                      uint32_t lines[2]) {
+    uint32_t count = nm_atomic_load(&index->count, NM_ACQUIRE);
+    uint32_t next = nm_atomic_load(&index->next_count, NM_ACQUIRE);
+    lines[0] = nm__line_among(index, nm__hash_first(hash), count, next);
+    lines[1] = nm__line_among(index, nm__hash_second(hash), count, next);
+}
 
-/* As memcmp() == 0, without its call for keys as they are usual. n != 0. */
+static inline bool nm__index_names(const nm__index *index, nm__place_of place, uint64_t hash) {
+    uint64_t word = nm_atomic_load(&index->words[place.position], NM_RELAXED); /* relaxed: as all under the lock */
+    return (uint32_t)word == place.offset && (word ^ hash << NM__WORD_TAG_SHIFT) >> NM__WORD_TAG_SHIFT == 0;
+}
+
+/* Always inline: gcc takes a function that only fetches for one without effect, and drops its calls. */
+static inline __attribute__((__always_inline__)) void nm__index_prefetch(const nm__index *index, uint64_t hash) {
+    uint32_t lines[2];
+    nm__index_lines(index, hash, lines);
+    __builtin_prefetch(&index->words[lines[0]], 1);
+    __builtin_prefetch(&index->words[lines[1]], 1);
+}
+
+/* As memcmp() == 0. n != 0. */
+bool nm__key_equal_rest(const unsigned char *a, const unsigned char *b, size_t n);
 static inline bool nm__key_equal(const unsigned char *a, const unsigned char *b, size_t n) {
-    uint64_t x, y;
-    if (NM_LIKELY(n >= 8)) {
-        if (NM_UNLIKELY(n > 64)) return memcmp(a, b, n) == 0;
-        for (size_t i = 0; i + 8 < n; i += 8) {
-            memcpy(&x, a + i, 8);
-            memcpy(&y, b + i, 8);
-            if (x != y) return false;
-        }
-        memcpy(&x, a + n - 8, 8);
-        memcpy(&y, b + n - 8, 8);
-        return x == y;
-    }
-    if (n >= 4) {
-        uint32_t first[2], last[2];
-        memcpy(&first[0], a, 4);
-        memcpy(&first[1], b, 4);
-        memcpy(&last[0], a + n - 4, 4);
-        memcpy(&last[1], b + n - 4, 4);
-        return ((first[0] ^ first[1]) | (last[0] ^ last[1])) == 0;
-    }
-    return ((a[0] ^ b[0]) | (a[n / 2] ^ b[n / 2]) | (a[n - 1] ^ b[n - 1])) == 0;
+    uint64_t first[2], last[2];
+    if (NM_UNLIKELY(n - 8 > 8)) return nm__key_equal_rest(a, b, n);
+    /* Two words, which overlap or are the same if n is less than 16. */
+    memcpy(&first[0], a, 8);
+    memcpy(&first[1], b, 8);
+    memcpy(&last[0], a + n - 8, 8);
+    memcpy(&last[1], b + n - 8, 8);
+    return ((first[0] ^ first[1]) | (last[0] ^ last[1])) == 0;
 }
 
 /* Has this entry that key? Each word of the header is loaded once, and nothing depends on where the chunk lies but
  * an address. */
-static inline bool nm__entry_has_key(const nm__entry *e, const void *key, size_t key_len) {
+static inline bool nm__entry_shows_key(const nm__entry *e, const void *key, size_t key_len, nm__seen *seen) {
     uint32_t state = nm__node_state(&e->node);
-    if (NM_UNLIKELY(state & NM__ENTRY_MORE))
-        return nm__entry_key_len(e) == key_len && nm__key_equal(nm__entry_key(e), key, key_len);
-    if (state >> NM__KEY_LEN_SHIFT != key_len) return false;
+    *seen = (nm__seen){.state = state, .bytes = nm__entry_bytes(e)};
+    if (NM_UNLIKELY(state & NM__ENTRY_MORE)) {
+        seen->key = nm__entry_key(e);
+        return nm__entry_key_len(e) == key_len && nm__key_equal(seen->key, key, key_len);
+    }
     /* Of a wide value's 8 bytes of room, those that are not in front of it are behind the slack. */
-    size_t room = state & NM__ENTRY_WIDE ? 8 - ((uintptr_t)(e + 1) & 8) : 0;
-    size_t end = nm__entry_bytes(e) - (state >> NM__SLACK_SHIFT & 7) - room;
-    return nm__key_equal((const unsigned char *)e + end - key_len, key, key_len);
+    size_t behind = nm__wide_bytes(state) & ~(uintptr_t)(e + 1);
+    seen->key = (const unsigned char *)e + (seen->bytes - behind - (state >> NM__SLACK_SHIFT & 7) - key_len);
+    return state >> NM__KEY_LEN_SHIFT == key_len && nm__key_equal(seen->key, key, key_len);
+}
+static inline bool nm__entry_has_key(const nm__entry *e, const void *key, size_t key_len) {
+    nm__seen seen;
+    return nm__entry_shows_key(e, key, key_len, &seen);
 }
 
 static inline bool nm__index_unpin(nm__index *index, nm__place_of place) {
@@ -234,73 +264,68 @@ static inline bool nm__index_unpin(nm__index *index, nm__place_of place) {
     return true;
 }
 
-/* The word there, if it is that key's. */
-static inline nm__find nm__word_pin(nm__index *index, uint32_t position, uint64_t tag, const void *key, size_t key_len,
-                                    nm__place_of *out) {
+/* The word there, if it is that key's: a look at all of the bucket said that its tag is. It may be another entry's by now,
+ * even of another tag; then the key tells. */
+static inline __attribute__((__always_inline__)) nm__find nm__word_pin(nm__index *index, uint32_t position,
+                                                                       const void *key, size_t key_len,
+                                                                       nm__place_of *out, nm__seen *seen) {
     NM_ATOMIC(uint64_t) *at = &index->words[position];
     uint64_t word = nm_atomic_load(at, NM_ACQUIRE); /* acquire: as in nm__bucket_match */
     const nm__entry *e;
     do {
         uint32_t offset = (uint32_t)word;
-        if (NM_UNLIKELY((word ^ tag) >> NM__WORD_TAG_SHIFT != 0 || offset == 0)) return NM__FIND_MISS;
+        if (NM_UNLIKELY(offset == 0)) return NM__FIND_MISS;
         e = nm__index_chunk(index, offset);
         __builtin_prefetch(e);
         __builtin_prefetch((const unsigned char *)e + 64);
         __builtin_prefetch((const unsigned char *)e + 128);
+        __builtin_prefetch((const unsigned char *)e + 192);
         *out = (nm__place_of){position, offset};
-        if (NM_UNLIKELY((word & NM__WORD_BUSY) != 0 && !NM__FAULT(index_pin_busy))) goto unsure;
-        if (NM_UNLIKELY((word & NM__WORD_PINS) == NM__WORD_PINS)) goto unsure;
+        /* Busy, or as many pins as there can be: one compare tells both. */
+        uint64_t off = word & (NM__WORD_PINS | (NM__FAULT(index_pin_busy) ? 0 : NM__WORD_BUSY));
+        if (NM_UNLIKELY(off >= NM__WORD_PINS)) {
+            out->offset = 0;
+            return NM__FIND_UNSURE;
+        }
         /* acquire: pairs with the releases of add, replace and settle: the chunk is complete. A failure tells as
          * much as a load. */
-    } while (!nm_atomic_cas_weak(at, &word, word + NM__WORD_PIN, NM_ACQUIRE, NM_ACQUIRE));
-    if (NM_LIKELY(nm__entry_has_key(e, key, key_len)) || NM__FAULT(index_pin_without_key)) return NM__FIND_HIT;
+    } while (NM_UNLIKELY(!nm_atomic_cas_weak(at, &word, word + NM__WORD_PIN, NM_ACQUIRE, NM_ACQUIRE)));
+    if (NM_LIKELY(nm__entry_shows_key(e, key, key_len, seen)) || NM__FAULT(index_pin_without_key)) return NM__FIND_HIT;
     if (NM_LIKELY(nm__index_unpin(index, *out))) return NM__FIND_MISS;
     return NM__FIND_UNSURE;
-unsure:
-    out->offset = 0;
-    return NM__FIND_UNSURE;
 }
 
-static inline nm__find nm__bucket_pin(nm__index *index, uint32_t line, uint64_t tag, const void *key, size_t key_len,
-                                      nm__place_of *out) {
-    for (unsigned match = nm__bucket_match(&index->words[line], tag); match != 0; match &= match - 1) {
-        nm__find find = nm__word_pin(index, line + (unsigned)__builtin_ctz(match), tag, key, key_len, out);
-        if (NM_LIKELY(find != NM__FIND_MISS)) return find;
-    }
-    return NM__FIND_MISS;
-}
-
-nm__find nm__index_pin_stash(nm__index *index, uint32_t end, uint64_t tag, const void *key, size_t key_len,
-                             nm__place_of *out);
-
-static inline nm__find nm__index_pin(nm__index *index, uint64_t hash, const void *key, size_t key_len,
-                                     nm__place_of *out) {
-    uint64_t tag = hash << NM__WORD_TAG_SHIFT;
-    for (unsigned attempt = 0; attempt < 3; attempt++) {
-        /* acquire: pairs with the release that makes it even; who sees that sees all words where they went. */
-        uint32_t sequence = nm_atomic_load(&index->sequence, NM_ACQUIRE);
-        const uint32_t lines[2] = {nm__index_line(index, nm__hash_first(hash)),
-                                   nm__index_line(index, nm__hash_second(hash))};
-        __builtin_prefetch(&index->words[lines[0]]);
-        __builtin_prefetch(&index->words[lines[1]]);
-        nm__find find;
-        for (unsigned i = 0; i < 2; i++) {
-            find = nm__bucket_pin(index, lines[i], tag, key, key_len, out);
-            if (NM_LIKELY(find != NM__FIND_MISS)) return find;
-        }
+static inline __attribute__((__always_inline__)) nm__find nm__index_pin_first(nm__index *index, uint64_t hash,
+                                                                              const void *key, size_t key_len,
+                                                                              nm__place_of *out, nm__seen *seen) {
+    uint32_t lines[2];
+    /* acquire: pairs with the release that makes it even; who sees that sees all words where they went. */
+    uint32_t sequence = nm_atomic_load(&index->sequence, NM_ACQUIRE);
+    nm__index_lines(index, hash, lines);
+    __builtin_prefetch(&index->words[lines[0]]);
+    __builtin_prefetch(&index->words[lines[1]]);
+    unsigned match = nm__buckets_match(&index->words[lines[0]], &index->words[lines[1]], hash << NM__WORD_TAG_SHIFT);
+    if (NM_UNLIKELY(match == 0)) {
         /* acquire: as the loads of words */
-        uint32_t end = nm_atomic_load(&index->stash_end, NM_ACQUIRE);
-        if (NM_UNLIKELY(end != 0)) {
-            find = nm__index_pin_stash(index, end, tag, key, key_len, out);
-            if (find != NM__FIND_MISS) return find;
-        }
+        if (NM_UNLIKELY(nm_atomic_load(&index->stash_end, NM_ACQUIRE) != 0)) return NM__FIND_OPEN;
         /* relaxed: behind acquires. Even and the same: nothing was under way between the two looks. */
         if (NM_LIKELY((sequence & 1) == 0 && nm_atomic_load(&index->sequence, NM_RELAXED) == sequence))
             return NM__FIND_MISS;
-        if (NM__FAULT(index_miss_unproved)) return NM__FIND_MISS;
+        return NM__FAULT(index_miss_unproved) ? NM__FIND_MISS : NM__FIND_OPEN;
     }
-    out->offset = 0;
-    return NM__FIND_UNSURE;
+    /* Which of the two buckets it is in cannot be foreseen, so that is no branch. */
+    unsigned k = (unsigned)__builtin_ctz(match);
+    uint32_t line = k < NM__BUCKET_WORDS ? lines[0] : lines[1] - NM__BUCKET_WORDS;
+    nm__find find = nm__word_pin(index, line + k, key, key_len, out, seen);
+    /* One of 4000 is another entry's. */
+    return NM_LIKELY(find != NM__FIND_MISS) ? find : NM__FIND_OPEN;
+}
+
+static inline nm__find nm__index_pin(nm__index *index, uint64_t hash, const void *key, size_t key_len,
+                                     nm__place_of *out) {
+    nm__seen seen;
+    nm__find find = nm__index_pin_first(index, hash, key, key_len, out, &seen);
+    return NM_LIKELY(find != NM__FIND_OPEN) ? find : nm__index_pin_second(index, hash, key, key_len, out);
 }
 
 #endif

@@ -14,7 +14,8 @@
 #define NM__UNIT_BYTES ((size_t)8)
 
 typedef struct nm__node {
-    uint32_t next, prev;       /* towards the tail, towards the head */
+    NM_ATOMIC(uint32_t) next;  /* towards the tail */
+    NM_ATOMIC(uint32_t) prev;  /* towards the head */
     NM_ATOMIC(uint32_t) state; /* the low 16 bits are the policy's, the others the owner's */
 } nm__node;
 
@@ -25,5 +26,10 @@ static inline uint32_t nm__node_state(const nm__node *node) { return nm_atomic_l
 static inline void nm__node_set_state(nm__node *node, uint32_t state) {
     nm_atomic_store(&node->state, state, NM_RELAXED);
 }
+
+/* relaxed, as the state: the owner's lock orders them, and who has an entry pinned without it may look where its neighbours lie, to
+ * fetch them. Who holds the lock reads them as they are. */
+static inline void nm__node_set_next(nm__node *node, uint32_t next) { nm_atomic_store(&node->next, next, NM_RELAXED); }
+static inline void nm__node_set_prev(nm__node *node, uint32_t prev) { nm_atomic_store(&node->prev, prev, NM_RELAXED); }
 
 #endif

@@ -320,7 +320,7 @@ static nm_status charge_object(nm__shard *shard, size_t bytes, nm__doomed *doome
 nm_status nm__place(nm__shard *shard, uint32_t units, size_t object_bytes, nm__doomed *doomed, uint32_t *offset) {
     nm__hunt hunt = {.shard = shard, .doomed = doomed, .units = units};
     doomed->seed = 0;
-    nm_status status = charge_object(shard, object_bytes, doomed);
+    nm_status status = object_bytes != 0 ? charge_object(shard, object_bytes, doomed) : NM_OK;
     if (status != NM_OK) return status;
     status = find_chunk(&hunt, offset);
     if (status != NM_OK) nm__object_uncharge(shard, object_bytes);

@@ -75,18 +75,38 @@ static void write_more(nm__entry *e, const nm__put *put) {
     nm_atomic_store(&more->bits, (uint16_t)(put->negative ? NM__MORE_NEGATIVE : 0), NM_RELAXED);
 }
 
-/* What the header says of a chunk's contents, and the gap between value and key. keep: bits of the state that are set as well. */
-static void set_shape(nm__entry *e, uint32_t keep, size_t key_len, size_t value_len, bool more, bool object) {
-    bool wide = nm__value_is_wide(value_len);
-    size_t rest =
-        nm__entry_bytes(e) - sizeof(nm__entry) - (wide ? 8 : 0) - (more ? NM__MORE_BYTES : 0) - value_len - key_len;
-    uint32_t gap = nm__entry_has_gap(nm__chunk_units(e)) ? (uint32_t)rest : 0;
+/* As memcpy(), without its call for keys of 8 to 16 bytes. */
+static inline void copy_key(unsigned char *to, const void *from, size_t n) {
+    if (NM_UNLIKELY(n - 8 > 8)) {
+        memcpy(to, from, n);
+        return;
+    }
+    uint64_t first, last; /* which overlap, or are the same */
+    memcpy(&first, from, 8);
+    memcpy(&last, (const unsigned char *)from + n - 8, 8);
+    memcpy(to, &first, 8);
+    memcpy(to + n - 8, &last, 8);
+}
+
+/* What the header says of a chunk's contents, and the gap between value and key. keep: bits of the state that are set as well. Where
+ * the key goes. */
+static inline unsigned char *set_shape(nm__entry *e, uint32_t keep, size_t key_len, size_t value_len, bool more,
+                                       bool object) {
+    size_t bytes = nm__entry_bytes(e), wide = nm__value_is_wide(value_len) ? 8 : 0;
+    size_t rest = bytes - sizeof(nm__entry) - wide - (more ? NM__MORE_BYTES : 0) - value_len - key_len;
     uint32_t short_len = key_len <= UINT8_MAX ? (uint32_t)key_len : 0;
-    nm__node_set_state(&e->node, keep | short_len << NM__KEY_LEN_SHIFT | ((uint32_t)rest - gap) << NM__SLACK_SHIFT |
-                                     (more ? NM__ENTRY_MORE : 0) | (object ? NM__ENTRY_OBJECT : 0) |
-                                     (wide ? NM__ENTRY_WIDE : 0));
-    if (more) nm__entry_more_of(e)->key_len = (uint16_t)key_len;
-    if (gap != 0) memcpy(nm__entry_key(e) - sizeof gap, &gap, sizeof gap);
+    uint32_t state = keep | short_len << NM__KEY_LEN_SHIFT | (wide != 0 ? NM__ENTRY_WIDE : 0) |
+                     (more ? NM__ENTRY_MORE : 0) | (object ? NM__ENTRY_OBJECT : 0);
+    unsigned char *key = (unsigned char *)(e + 1) + (wide & (uintptr_t)(e + 1)) + value_len;
+    if (NM_UNLIKELY(nm__entry_has_gap(nm__chunk_units(e)))) {
+        uint32_t gap = (uint32_t)rest;
+        key += gap;
+        memcpy(key - sizeof gap, &gap, sizeof gap);
+        rest = 0;
+    }
+    nm__node_set_state(&e->node, state | (uint32_t)rest << NM__SLACK_SHIFT);
+    if (NM_UNLIKELY(more)) nm__entry_more_of(e)->key_len = (uint16_t)key_len;
+    return key;
 }
 
 static void next_version(nm__shard *shard, nm__entry *e, const nm__put *put) {
@@ -98,11 +118,10 @@ static void next_version(nm__shard *shard, nm__entry *e, const nm__put *put) {
 
 void nm__put_write(nm__shard *shard, const nm__put *put, uint32_t offset, size_t value_len, bool more, bool object) {
     nm__entry *e = nm__entry_at(shard, offset);
-    set_shape(e, NM__ENTRY_OFF, put->key_len, value_len, more, object);
+    copy_key(set_shape(e, NM__ENTRY_OFF, put->key_len, value_len, more, object), put->key, put->key_len);
     e->node.next = e->node.prev = 0;
     nm_atomic_store(&e->version, 0u, NM_RELAXED);
-    if (more) write_more(e, put);
-    memcpy(nm__entry_key(e), put->key, put->key_len);
+    if (NM_UNLIKELY(more)) write_more(e, put);
 }
 
 /* Both buckets and the stash are full, and the index cannot grow now: somebody has to leave there. */
@@ -163,9 +182,9 @@ static bool overwrite(nm__shard *shard, const nm__put *put, nm__place_of old, ui
     if (shard->cache->on_evict != NULL || nm__chunk_units(e) != units ||
         (state & (NM__ENTRY_MORE | NM__ENTRY_OBJECT)) || put->more || !nm__index_seize(&shard->index, old))
         return false;
-    set_shape(e, state & (NM__NODE_POLICY_BITS | NM__ENTRY_FIXED), put->key_len, value_len, false, false);
+    uint32_t kept = state & (NM__NODE_POLICY_BITS | NM__ENTRY_FIXED);
+    copy_key(set_shape(e, kept, put->key_len, value_len, false, false), put->key, put->key_len);
     if (value_len != 0) memcpy(nm__entry_value(e), value, value_len);
-    memcpy(nm__entry_key(e), put->key, put->key_len);
     next_version(shard, e, put);
     nm__flight_put_seen(&shard->cache->flight, put->hash, put->key, put->key_len);
     /* Most recent of its rank: a put alone is not a second use. */
@@ -214,7 +233,7 @@ static nm_status put_entry(nm_cache *cache, nm__put *put, const void *value, siz
                            bool object) {
     if (nm_atomic_load(&cache->closing, NM_RELAXED)) return NM_ECLOSED; /* relaxed: set by the thread that asks */
     if (put->key_len > NM_CACHE_KEY_MAX) return NM_ETOOLARGE;
-    put->hash = nm__cache_hash(cache, put->key, put->key_len);
+    put->hash = nm__cache_hash_inline(cache, put->key, put->key_len);
     put->more = nm__put_wants_more(cache, put);
     nm__shard *shard = nm__shard_of(cache, put->hash);
     nm__doomed doomed = {0};

@@ -131,29 +131,21 @@ nm__reader *nm__reader_get(nm_cache *cache) {
 
 /* ---- what it has noted ---- */
 
+static __attribute__((__noinline__)) void drain(nm__notes *notes, nm__shard *shard) {
+    uint32_t count = notes->count;
+    notes->count = 0;
+    for (uint32_t i = 0; i < count; i++) {
+        const nm__note *note = &notes->notes[i];
+        if (!nm__index_names(&shard->index, note->place, note->hash)) continue; /* it left, or moved, since */
+        const nm__entry *e = nm__entry_at(shard, note->place.offset);
+        if (!(nm__node_state(&e->node) & NM__ENTRY_FIXED) && !nm__entry_dead(shard, e))
+            nm__policy_hit(&shard->policy, note->place.offset, note->hash);
+    }
+}
+
 void nm__reader_drain(nm__reader *reader, nm__shard *shard) {
     nm__notes *notes = &reader->of_shard[nm__shard_number(shard)];
-    uint32_t count = notes->count;
-    if (count == 0) return;
-    notes->count = 0;
-    /* Moving an entry to the front touches its neighbours: fetched for all of them at once. */
-    for (uint32_t i = 0; i < count; i++) {
-        nm__note *note = &notes->notes[i];
-        if (!nm__index_names(&shard->index, note->place, note->hash)) {
-            note->place.offset = 0; /* it left, or moved, since */
-            continue;
-        }
-        const nm__entry *e = nm__entry_at(shard, note->place.offset);
-        if ((nm__node_state(&e->node) & NM__ENTRY_FIXED) || nm__entry_dead(shard, e)) {
-            note->place.offset = 0;
-            continue;
-        }
-        if (e->node.next != 0) __builtin_prefetch(&nm__entry_at(shard, e->node.next)->node, 1);
-        if (e->node.prev != 0) __builtin_prefetch(&nm__entry_at(shard, e->node.prev)->node, 1);
-    }
-    for (uint32_t i = 0; i < count; i++)
-        if (notes->notes[i].place.offset != 0)
-            nm__policy_hit(&shard->policy, notes->notes[i].place.offset, notes->notes[i].hash);
+    if (notes->count != 0) drain(notes, shard);
 }
 
 void nm__reader_tell(nm__reader *reader, nm__shard *shard) {
@@ -165,7 +157,8 @@ void nm__reader_tell(nm__reader *reader, nm__shard *shard) {
 }
 
 nm__reader *nm__shard_drain(nm__shard *shard) {
-    nm__reader *reader = nm__reader_find(shard->cache);
+    nm__reader *reader = nm__reader_quick(shard->cache->id);
+    if (NM_UNLIKELY(reader == NULL)) reader = nm__reader_find(shard->cache);
     if (reader != NULL) nm__reader_drain(reader, shard);
     return reader;
 }

@@ -31,7 +31,7 @@ typedef struct nm__note {
 typedef struct nm__notes {
     uint32_t count;
     uint32_t unused;
-    nm__note notes[NM__READER_NOTES];
+    nm__note notes[NM__READER_NOTES + 1]; /* behind those that count is room for the next */
 } nm__notes;
 
 typedef struct nm__reader {

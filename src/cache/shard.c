@@ -103,11 +103,11 @@ void nm__pins_discover(nm__shard *shard) {
 static void dead_unlink(nm__shard *shard, uint32_t offset) {
     const nm__node *node = &nm__entry_at(shard, offset)->node;
     if (node->prev != 0)
-        nm__entry_at(shard, node->prev)->node.next = node->next;
+        nm__node_set_next(&nm__entry_at(shard, node->prev)->node, node->next);
     else
         shard->dead.head = node->next;
     if (node->next != 0)
-        nm__entry_at(shard, node->next)->node.prev = node->prev;
+        nm__node_set_prev(&nm__entry_at(shard, node->next)->node, node->prev);
     else
         shard->dead.tail = node->prev;
     nm_atomic_store(&shard->dead_count, shard->dead_count - 1, NM_RELEASE); /* see nm__entry_dead */
@@ -116,11 +116,11 @@ static void dead_unlink(nm__shard *shard, uint32_t offset) {
 void nm__dead_moved(nm__shard *shard, uint32_t to) {
     const nm__node *node = &nm__entry_at(shard, to)->node;
     if (node->prev != 0)
-        nm__entry_at(shard, node->prev)->node.next = to;
+        nm__node_set_next(&nm__entry_at(shard, node->prev)->node, to);
     else
         shard->dead.head = to;
     if (node->next != 0)
-        nm__entry_at(shard, node->next)->node.prev = to;
+        nm__node_set_prev(&nm__entry_at(shard, node->next)->node, to);
     else
         shard->dead.tail = to;
 }
@@ -165,14 +165,14 @@ void nm__entry_retire(nm__shard *shard, uint32_t offset, nm__doomed *doomed) {
         free_entry(shard, offset, doomed);
         return;
     }
-    e->node.prev = NM__OFF_DOOMED | (e->node.prev & ~((1u << NM__OFF_REASON_SHIFT) - 1));
-    e->node.next = doomed->head;
+    nm__node_set_prev(&e->node, NM__OFF_DOOMED | (e->node.prev & ~((1u << NM__OFF_REASON_SHIFT) - 1)));
+    nm__node_set_next(&e->node, doomed->head);
     doomed->head = offset;
     entry_fix(shard, offset, NM__ENTRY_OFF);
 }
 
 /* It is in no index any more. */
-static void unlink_entry(nm__shard *shard, uint32_t offset, uint32_t pins, nm_evict_reason reason) {
+static inline void unlink_entry(nm__shard *shard, uint32_t offset, uint32_t pins, nm_evict_reason reason) {
     nm__entry *e = nm__entry_at(shard, offset);
     uint32_t state = nm__node_state(&e->node);
     if (NM_UNLIKELY(state & NM__ENTRY_MORE) && nm__entry_is_timed(e)) nm__wheel_remove(&shard->wheel, offset);
@@ -184,10 +184,9 @@ static void unlink_entry(nm__shard *shard, uint32_t offset, uint32_t pins, nm_ev
     }
     if (reason == NM_EVICT_SPACE || reason == NM_EVICT_RECLAIM) shard->evictions++;
     if (reason == NM_EVICT_EXPIRED) shard->expirations++;
-    e->node.prev = (uint32_t)reason << NM__OFF_REASON_SHIFT;
-    e->node.next = pins;
+    nm__node_set_prev(&e->node, (uint32_t)reason << NM__OFF_REASON_SHIFT | (pins != 0 ? NM__OFF_ZOMBIE : 0));
+    nm__node_set_next(&e->node, pins);
     if (pins != 0) {
-        e->node.prev |= NM__OFF_ZOMBIE;
         entry_fix(shard, offset, NM__ENTRY_OFF);
         return;
     }
@@ -211,7 +210,7 @@ void nm__entry_replace(nm__shard *shard, nm__place_of old, uint32_t offset, bool
     bool dead = nm__entry_dead(shard, before);
     uint32_t pins = nm__index_replace(&shard->index, old, offset);
     unlink_entry(shard, old.offset, pins, dead ? NM_EVICT_REMOVED : NM_EVICT_REPLACED);
-    if (moved) nm__entry_at(shard, old.offset)->node.prev |= NM__OFF_MOVED;
+    if (moved) nm__node_set_prev(&before->node, before->node.prev | NM__OFF_MOVED);
     if (dead)
         nm__policy_add(&shard->policy, offset, nm__entry_hash(shard, nm__entry_at(shard, offset)));
     else
@@ -231,20 +230,15 @@ bool nm__entry_expired(const nm__entry *e, uint64_t now_ms) {
     return expires != NM_TTL_NEVER && expires <= now_ms;
 }
 
-static nm_evict_reason reason_of_more(const nm__entry *e, nm_evict_reason reason) {
-    return nm__entry_expired(e, nm__now_if_needed(e)) ? NM_EVICT_EXPIRED : reason;
-}
-
-nm_evict_reason nm__reason_of(const nm__shard *shard, const nm__entry *e, nm_evict_reason reason) {
+nm_evict_reason nm__reason_of_unusual(const nm__shard *shard, const nm__entry *e, nm_evict_reason reason) {
     if (nm__entry_dead(shard, e)) return NM_EVICT_REMOVED;
-    return NM_LIKELY(!(nm__node_state(&e->node) & NM__ENTRY_MORE)) ? reason : reason_of_more(e, reason);
+    return nm__entry_expired(e, nm__now_if_needed(e)) ? NM_EVICT_EXPIRED : reason;
 }
 
 /* Steps of the wheel that one call does for others: more than it adds itself. */
 #define NM__EXPIRE_STEPS 32
 
-void nm__shard_expire(nm__shard *shard, nm__doomed *doomed) {
-    if (NM_LIKELY(nm__wheel_is_empty(&shard->wheel))) return;
+void nm__shard_expire_some(nm__shard *shard, nm__doomed *doomed) {
     uint64_t now = nm__os_get()->clock_coarse_ms();
     unsigned steps = NM__EXPIRE_STEPS;
     while (nm__wheel_has_work(&shard->wheel, now)) {
@@ -284,7 +278,7 @@ static uint32_t bury_one(nm__shard *shard, nm__doomed *doomed) {
     return units;
 }
 
-void nm__shard_bury(nm__shard *shard, nm__doomed *doomed) {
+void nm__shard_bury_some(nm__shard *shard, nm__doomed *doomed) {
     for (int i = 0; i < 2 && shard->dead.tail != 0; i++) (void)bury_one(shard, doomed);
 }
 
@@ -292,8 +286,10 @@ void nm__shard_bury(nm__shard *shard, nm__doomed *doomed) {
 void nm__evict_prepare(nm__shard *shard) {
     uint32_t next = nm__policy_next_guess(&shard->policy);
     if (next == 0 || !shard->grown_out) return;
-    shard->guess = next;
-    shard->guess_hash = nm__entry_hash(shard, nm__entry_at(shard, next));
+    if (next != shard->guess) {
+        shard->guess = next;
+        shard->guess_hash = nm__entry_hash(shard, nm__entry_at(shard, next));
+    }
     nm__index_prefetch(&shard->index, shard->guess_hash);
 }
 
@@ -304,7 +300,8 @@ static nm__place_of place_of_victim(const nm__shard *shard, uint32_t victim) {
     return nm__entry_place(shard, victim, nm__entry_hash(shard, nm__entry_at(shard, victim)));
 }
 
-static void prefetch_next(const nm__shard *shard) {
+/* Always inline, as nm__index_prefetch. */
+static inline __attribute__((__always_inline__)) void prefetch_next(const nm__shard *shard) {
     uint32_t next = nm__policy_next_guess(&shard->policy);
     if (next == 0) return;
     const unsigned char *e = (const unsigned char *)nm__entry_at(shard, next);
@@ -358,8 +355,7 @@ static void tell(const nm_cache *cache, const nm__entry *e) {
                     value, size, cache->context);
 }
 
-void nm__doomed_finish(nm__shard *shard, nm__doomed *doomed) {
-    if (NM_LIKELY(doomed->head == 0)) return;
+void nm__doomed_tell(nm__shard *shard, nm__doomed *doomed) {
     nm__heap *heap = &shard->heap;
     uint32_t list = doomed->head;
     doomed->head = 0;
@@ -399,10 +395,9 @@ void nm__shard_share(nm__shard *shard) {
 #define NM__INDEX_PATIENCE 64
 #define NM__INDEX_SQUEEZES 4
 
-void nm__shard_index_grow(nm__shard *shard, nm__doomed *doomed) {
+void nm__shard_index_grow_by(nm__shard *shard, nm_status refusal, nm__doomed *doomed) {
     nm_cache *cache = shard->cache;
-    nm_status status = nm__index_step(&shard->index);
-    if (NM_LIKELY(status == NM_OK)) return;
+    nm_status status = refusal;
     if (!shard->crowded && shard->puts % NM__INDEX_PATIENCE != 0) return;
     shard->crowded = false;
     size_t bytes = nm__index_wants(&shard->index);

@@ -113,16 +113,21 @@ nm__slot *nm__slot_make(nm__shard *shard, nm__reader *reader, nm__doomed *doomed
     return NULL;
 }
 
+static inline bool gave_quick(nm__reader *reader, nm__slot *slot) {
+    if (NM_UNLIKELY(reader == NULL || reader->slot_count == NM__READER_SLOTS)) return false;
+    reader->slots[reader->slot_count++] = slot;
+    return true;
+}
+
 void nm__slot_give(nm_cache *cache, nm__reader *reader, nm__slot *slot) {
+    if (gave_quick(reader, slot)) return;
     if (reader == NULL) {
         nm__desk_give(cache, &slot, 1);
-        return;
-    }
-    if (reader->slot_count == NM__READER_SLOTS) {
+    } else {
         reader->slot_count -= NM__READER_SLOTS / 2;
         nm__desk_give(cache, &reader->slots[reader->slot_count], NM__READER_SLOTS / 2);
+        reader->slots[reader->slot_count++] = slot;
     }
-    reader->slots[reader->slot_count++] = slot;
 }
 
 /* ---- the end of a pin ---- */
@@ -130,7 +135,8 @@ void nm__slot_give(nm_cache *cache, nm__reader *reader, nm__slot *slot) {
 void nm__unpin_locked(nm__shard *shard, uint32_t offset, nm__doomed *doomed) {
     nm__entry *e = nm__entry_at(shard, offset); /* the pin keeps it where it is */
     if (nm__node_state(&e->node) & NM__ENTRY_OFF) {
-        if (--e->node.next != 0) return;
+        nm__node_set_next(&e->node, e->node.next - 1);
+        if (e->node.next != 0) return;
         nm__chunk_unfix(shard, offset);
         nm__entry_mark(e, 0, NM__ENTRY_FIXED);
         nm__entry_retire(shard, offset, doomed);
@@ -140,13 +146,16 @@ void nm__unpin_locked(nm__shard *shard, uint32_t offset, nm__doomed *doomed) {
     }
 }
 
-void nm__entry_unpin(nm__shard *shard, nm__place_of place) {
-    if (NM_LIKELY(nm__index_unpin(&shard->index, place))) return;
-    /* The word is not where it was, or the shard waits for this pin. */
+/* The word is not where it was, or the shard waits for this pin. */
+static __attribute__((__noinline__)) void unpin_with_lock(nm__shard *shard, nm__place_of place) {
     nm__doomed doomed = {0};
     nm__shard_lock(shard);
     nm__unpin_locked(shard, place.offset, &doomed);
     nm__shard_unlock(shard, &doomed);
+}
+
+void nm__entry_unpin(nm__shard *shard, nm__place_of place) {
+    if (NM_UNLIKELY(!nm__index_unpin(&shard->index, place))) unpin_with_lock(shard, place);
 }
 
 static void drop_reservation(nm__shard *shard, uint32_t offset) {
@@ -157,20 +166,35 @@ static void drop_reservation(nm__shard *shard, uint32_t offset) {
     nm__shard_unlock(shard, &doomed);
 }
 
-void nm__slot_return(nm__shard *shard, nm__slot *slot) {
+/* Of any kind, by any thread. */
+static __attribute__((__noinline__)) void return_unusual(nm__shard *shard, nm__slot *slot) {
     nm_cache *cache = shard->cache;
-    nm__reader *reader = nm__reader_quick(cache->id);
-    if (NM_UNLIKELY(reader == NULL)) reader = nm__reader_find(cache);
+    nm__reader *reader = nm__reader_find(cache);
     nm__place_of place = {.position = nm_atomic_load(&slot->nm__far_mark, NM_RELAXED),
                           .offset = nm__offset_of(shard, slot->data)};
     bool pin = nm_atomic_load(&slot->nm__stamp, NM_RELAXED) == NM__SLOT_PIN;
     nm__counts_pin(cache, reader, -1, -(int64_t)nm__entry_weight(slot->data));
     nm__slot_give(cache, reader, slot);
-    if (NM_LIKELY(pin))
+    if (pin)
         nm__entry_unpin(shard, place);
     else
         drop_reservation(shard, place.offset);
 }
+
+static inline __attribute__((__always_inline__)) void slot_return(nm__shard *shard, nm__slot *slot) {
+    nm__reader *reader = nm__reader_quick(shard->cache->id);
+    if (NM_UNLIKELY(reader == NULL || nm_atomic_load(&slot->nm__stamp, NM_RELAXED) != NM__SLOT_PIN)) {
+        return_unusual(shard, slot);
+        return;
+    }
+    nm__place_of place = {.position = nm_atomic_load(&slot->nm__far_mark, NM_RELAXED),
+                          .offset = nm__offset_of(shard, slot->data)};
+    nm__count_pin(&reader->counts, -1, -(int64_t)nm__entry_weight(slot->data));
+    if (NM_UNLIKELY(!gave_quick(reader, slot))) nm__slot_give(shard->cache, reader, slot);
+    if (NM_UNLIKELY(!nm__index_unpin(&shard->index, place))) unpin_with_lock(shard, place);
+}
+
+void nm__slot_return(nm__shard *shard, nm__slot *slot) { slot_return(shard, slot); }
 
 /* ---- classes, and the close of a scope ---- */
 
@@ -216,7 +240,7 @@ void nm_entry_release_at(nm_entry *entry, const char *site) {
     if (entry == NULL || entry->slot == NULL) return;
     nm__slot *slot = entry->slot;
     if (NM_LIKELY(nm__slot_end(slot, entry->generation, site)))
-        nm__slot_return(slot->owner, slot);
+        slot_return(slot->owner, slot);
     else
         nm__slot_misuse(slot, "entry released twice", entry->value, site);
     memset(entry, 0, sizeof *entry);
