@@ -3,9 +3,9 @@
  *
  *   nebula               as it is
  *   nebula_plain_locks   the same with a lock around each read of a shard in place of reads that take none
- *   nebula_unsampled     the same without sampling for the curve; only if it is named
- *   nebula_adaptive, nebula_adaptive_unsampled
- *                        NM_CACHE_ADAPTIVE, with sampling for setting and curve and without; only if they are named
+ *   nebula_unsampled     the same without sampling for setting and curve; only if it is named
+ *   nebula_slru, nebula_slru_unsampled
+ *                        NM_CACHE_SLRU, with sampling for the curve and without; only if they are named
  *
  * A subject is left out where the library does not have its switch, which is declared below. */
 #include "bench.h"
@@ -68,8 +68,8 @@ void cache_add_nebula(cache_list *list) {
         {"nebula", NM_CACHE_DEFAULT, false, false, NULL},
         {"nebula_plain_locks", NM_CACHE_DEFAULT, true, false, nm__cache_use_plain_locks},
         {"nebula_unsampled", NM_CACHE_DEFAULT, true, true, nm__sampler_stop},
-        {"nebula_adaptive", NM_CACHE_ADAPTIVE, false, true, NULL},
-        {"nebula_adaptive_unsampled", NM_CACHE_ADAPTIVE, true, true, nm__sampler_stop},
+        {"nebula_slru", NM_CACHE_SLRU, false, true, NULL},
+        {"nebula_slru_unsampled", NM_CACHE_SLRU, true, true, nm__sampler_stop},
     };
     for (size_t i = 0; i < sizeof variants / sizeof *variants; i++) {
         const variant *v = &variants[i];

@@ -111,7 +111,9 @@ uint64_t nm__entry_hash(const nm__shard *shard, const nm__entry *e) {
 static size_t weight_of(void *context, uint32_t number) { return nm__entry_weight(nm__entry_at(context, number)); }
 
 static uint64_t hash_of(void *context, uint32_t number) {
-    return nm__entry_hash(context, nm__entry_at(context, number));
+    const nm__shard *shard = context;
+    /* Of a victim; rarely one that came to its place since it was guessed, and then a ghost has another's name. */
+    return number == shard->guess ? shard->guess_hash : nm__entry_hash(shard, nm__entry_at(shard, number));
 }
 
 static nm__timer *timer_of(void *context, uint32_t number) {

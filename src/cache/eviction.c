@@ -220,7 +220,7 @@ uint32_t nm__policy_victim(nm__policy *p, size_t incoming_bytes) {
     if (segmented(p))
         p->victim = slru_victim(p);
     else if (p->policy == NM_CACHE_ADAPTIVE)
-        p->victim = nm__ranks_victim(p, incoming_bytes);
+        p->victim = nm__ranks_victim(p);
     else
         p->victim = nm__s3fifo_victim(p, incoming_bytes);
     return p->victim;

@@ -155,9 +155,17 @@ void nm__policy_add_as(nm__policy *p, uint32_t number, uint32_t old_state);
  * there is none. A call that is repeated gives the same node, unless that was held or removed meanwhile. O(1). */
 uint32_t nm__policy_victim(nm__policy *p, size_t incoming_bytes);
 
+/* Of ADAPTIVE, see ranks.c. */
+uint32_t nm__ranks_victim(const nm__policy *p);
+
 /* What it will be most likely, for who wants to fetch it meanwhile; 0: not known. */
 static inline uint32_t nm__policy_next_guess(const nm__policy *p) {
-    return p->policy != NM_CACHE_ADAPTIVE ? p->lists[NM__PROBATION].tail : 0;
+    return p->policy != NM_CACHE_ADAPTIVE ? p->lists[NM__PROBATION].tail : nm__ranks_victim(p);
+}
+
+/* Fetches what the policy will look at when a key with this hash is added, or leaves as a victim. */
+static inline __attribute__((__always_inline__)) void nm__policy_prefetch(const nm__policy *p, uint64_t hash) {
+    nm__ghosts_prefetch(&p->ghosts, hash);
 }
 
 /* Takes a linked node out of the victims' way; it counts in its segment as before. Back again: most recent in its segment. O(1). */

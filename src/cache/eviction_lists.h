@@ -60,6 +60,5 @@ uint32_t nm__s3fifo_victim(nm__policy *p, size_t incoming);
 
 void nm__ranks_add(nm__policy *p, uint32_t number, uint64_t hash);
 void nm__ranks_hit(nm__policy *p, uint32_t number);
-uint32_t nm__ranks_victim(nm__policy *p, size_t incoming);
 
 #endif

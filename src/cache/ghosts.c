@@ -8,17 +8,6 @@
  * twice is then remembered for longer at no cost. */
 #define NM__GHOST_TRIED 15u
 
-/* Spread anew: who splits keys into shards or samples by some bits of the hash leaves those bits alike in all of them. */
-static uint64_t spread(uint64_t hash) {
-    hash *= 0x9e3779b97f4a7c15u;
-    return hash ^ hash >> 32;
-}
-
-/* The high 32 bits choose the line, in order, so that another number of lines keeps neighbours together. */
-static size_t line_of(const nm__ghosts *g, uint64_t spread_hash) {
-    return (size_t)((spread_hash >> 32) * (uint64_t)g->line_count >> 32);
-}
-
 static uint16_t name_of(uint64_t spread_hash) { return (uint16_t)(spread_hash << 4); }
 
 void nm__ghosts_set_memory(nm__ghosts *g, void *memory, size_t bytes) {
@@ -37,8 +26,8 @@ void nm__ghosts_set_memory(nm__ghosts *g, void *memory, size_t bytes) {
 
 void nm__ghosts_put(nm__ghosts *g, uint64_t hash, unsigned uses) {
     if (g->line_count == 0) return;
-    hash = spread(hash);
-    uint16_t *line = g->lines[line_of(g, hash)];
+    hash = nm__ghosts_spread(hash);
+    uint16_t *line = g->lines[nm__ghosts_line_of(g, hash)];
     unsigned last = NM__GHOST_LINE - 1, away = last;
     /* The oldest of all if there is none. */
     while (line[last] != 0 && away > last - NM__GHOST_TRIED && (line[away] & NM__GHOST_USES_MAX) > 1) away--;
@@ -47,18 +36,36 @@ void nm__ghosts_put(nm__ghosts *g, uint64_t hash, unsigned uses) {
     line[0] = (uint16_t)(name_of(hash) | uses);
 }
 
+/* NM__GHOST_LINE: it is not there. Behind the last ghost all are 0, so of name 0 the place may be an empty one. */
+static unsigned place_of(const uint16_t line[NM__GHOST_LINE], uint16_t name) {
+#if __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__
+    /* Four at once: of a lane that is 0 the subtraction borrows, and of the first that does no other did before. */
+    const uint64_t lanes = 0x0001000100010001u, names = 0xfff0fff0fff0fff0u;
+    for (unsigned i = 0; i < NM__GHOST_LINE; i += 4) {
+        uint64_t four;
+        memcpy(&four, line + i, sizeof four);
+        uint64_t other = (four ^ name * lanes) & names;
+        uint64_t same = (other - lanes * 16) & ~other & lanes << 15;
+        if (same != 0) return i + (unsigned)__builtin_ctzll(same) / 16;
+    }
+    return NM__GHOST_LINE;
+#else
+    unsigned at = 0;
+    while (at < NM__GHOST_LINE && (line[at] & ~NM__GHOST_USES_MAX) != name) at++;
+    return at;
+#endif
+}
+
 unsigned nm__ghosts_take(nm__ghosts *g, uint64_t hash, unsigned *place) {
     *place = 0;
     if (g->line_count == 0) return 0;
-    hash = spread(hash);
-    uint16_t *line = g->lines[line_of(g, hash)], name = name_of(hash);
-    for (unsigned i = 0; i < NM__GHOST_LINE && line[i] != 0; i++) {
-        if ((line[i] & ~NM__GHOST_USES_MAX) != name) continue;
-        unsigned uses = line[i] & NM__GHOST_USES_MAX;
-        *place = i;
-        memmove(line + i, line + i + 1, (NM__GHOST_LINE - 1 - i) * sizeof *line);
-        line[NM__GHOST_LINE - 1] = 0;
-        return uses;
-    }
-    return 0;
+    hash = nm__ghosts_spread(hash);
+    uint16_t *line = g->lines[nm__ghosts_line_of(g, hash)], name = name_of(hash);
+    unsigned at = place_of(line, name);
+    if (at == NM__GHOST_LINE || line[at] == 0) return 0;
+    unsigned uses = line[at] & NM__GHOST_USES_MAX;
+    *place = at;
+    memmove(line + at, line + at + 1, (NM__GHOST_LINE - 1 - at) * sizeof *line);
+    line[NM__GHOST_LINE - 1] = 0;
+    return uses;
 }

@@ -135,8 +135,7 @@ static uint32_t least_worth(const nm__policy *p) {
     return best;
 }
 
-uint32_t nm__ranks_victim(nm__policy *p, size_t incoming) {
-    (void)incoming;
+uint32_t nm__ranks_victim(const nm__policy *p) {
     if (p->setting.choice == NM__BY_WORTH) return least_worth(p);
     bool segment = p->setting.choice == NM__BY_SEGMENT;
     int at = oldest(p, 0, segment ? 1 : NM__RANKS, segment);

@@ -291,13 +291,16 @@ void nm__evict_prepare(nm__shard *shard) {
         shard->guess_hash = nm__entry_hash(shard, nm__entry_at(shard, next));
     }
     nm__index_prefetch(&shard->index, shard->guess_hash);
+    nm__policy_prefetch(&shard->policy, shard->guess_hash);
 }
 
 /* The guess may be of an entry that left since, which no place tells: then its hash is found anew. */
-static nm__place_of place_of_victim(const nm__shard *shard, uint32_t victim) {
+static nm__place_of place_of_victim(nm__shard *shard, uint32_t victim) {
     nm__place_of place;
     if (victim == shard->guess && nm__index_locate(&shard->index, shard->guess_hash, victim, &place)) return place;
-    return nm__entry_place(shard, victim, nm__entry_hash(shard, nm__entry_at(shard, victim)));
+    shard->guess = victim; /* no guess any more: the policy asks for the hash too */
+    shard->guess_hash = nm__entry_hash(shard, nm__entry_at(shard, victim));
+    return nm__entry_place(shard, victim, shard->guess_hash);
 }
 
 /* Always inline, as nm__index_prefetch. */
