@@ -31,6 +31,7 @@ static void unlink_from(nm__policy *p, nm__list *list, uint32_t number) {
 }
 
 void nm__enlist(nm__policy *p, uint32_t number, size_t weight) {
+    p->chosen = 0;
     uint32_t state = nm__node_state(nm__policy_node(p, number));
     unsigned at = nm__list_of(p, state, weight);
     if (p->lists[at].head == 0) {
@@ -42,6 +43,7 @@ void nm__enlist(nm__policy *p, uint32_t number, size_t weight) {
 }
 
 void nm__delist(nm__policy *p, uint32_t number, size_t weight) {
+    p->chosen = 0;
     uint32_t state = nm__node_state(nm__policy_node(p, number));
     if (state & NM__HELD_BIT) {
         unlink_from(p, &p->held, number);
@@ -160,6 +162,7 @@ void nm__policy_set_room(nm__policy *p, size_t bytes) {
 void nm__policy_set(nm__policy *p, const nm__setting *setting) {
     if (p->policy != NM_CACHE_ADAPTIVE) return;
     p->setting = *setting;
+    p->chosen = 0;
     set_limit(p);
 }
 
@@ -275,7 +278,7 @@ void nm__policy_moved(nm__policy *p, uint32_t to) {
         nm__node_set_prev(nm__policy_node(p, node->next), to);
     else
         list->tail = to;
-    p->victim = 0; /* it may have been that one, and the number may soon be another's */
+    p->victim = p->chosen = 0; /* it may have been that one, and the number may soon be another's */
 }
 
 uint32_t nm__policy_any(const nm__policy *p) {
@@ -307,5 +310,5 @@ void nm__policy_clear_to(nm__policy *p, nm__list *out) {
     memset(p->filled, 0, sizeof p->filled);
     memset(p->bytes, 0, sizeof p->bytes);
     p->held = (nm__list){0};
-    p->count = p->victim = 0;
+    p->count = p->victim = p->chosen = 0;
 }

@@ -85,6 +85,7 @@ typedef struct nm__policy {
     size_t bytes[NM__SEGMENTS]; /* of each segment, its held nodes included */
     uint32_t count;             /* of nodes */
     uint32_t victim;            /* given out last; as it leaves it becomes a ghost */
+    uint32_t chosen;            /* of ADAPTIVE: who is the next one until anything changes; 0: not known */
     /* Of ADAPTIVE: sixteenths of a turnover of all nodes, in units of 2^-32; of SLRU and LRU: see nm__policy_settled. */
     uint64_t clock;
     size_t fronted; /* of SLRU and LRU: bytes that came to the front since the clock went on */
@@ -120,6 +121,7 @@ void nm__policy_set_room(nm__policy *p, size_t bytes);
 static inline void nm__policy_set_clock(nm__policy *p, uint64_t clock) {
     p->clock = clock;
     p->clock_set = true;
+    p->chosen = 0;
 }
 
 /* Another setting; ignored unless the policy is NM_CACHE_ADAPTIVE. No node moves at once. */
@@ -156,10 +158,10 @@ void nm__policy_add_as(nm__policy *p, uint32_t number, uint32_t old_state);
 uint32_t nm__policy_victim(nm__policy *p, size_t incoming_bytes);
 
 /* Of ADAPTIVE, see ranks.c. */
-uint32_t nm__ranks_victim(const nm__policy *p);
+uint32_t nm__ranks_victim(nm__policy *p);
 
 /* What it will be most likely, for who wants to fetch it meanwhile; 0: not known. */
-static inline uint32_t nm__policy_next_guess(const nm__policy *p) {
+static inline uint32_t nm__policy_next_guess(nm__policy *p) {
     return p->policy != NM_CACHE_ADAPTIVE ? p->lists[NM__PROBATION].tail : nm__ranks_victim(p);
 }
 

@@ -135,10 +135,15 @@ static uint32_t least_worth(const nm__policy *p) {
     return best;
 }
 
-uint32_t nm__ranks_victim(const nm__policy *p) {
+static uint32_t choose(const nm__policy *p) {
     if (p->setting.choice == NM__BY_WORTH) return least_worth(p);
     bool segment = p->setting.choice == NM__BY_SEGMENT;
     int at = oldest(p, 0, segment ? 1 : NM__RANKS, segment);
     if (at < 0) at = oldest(p, 1, NM__RANKS, segment);
     return at < 0 ? 0 : p->lists[at].tail;
+}
+
+uint32_t nm__ranks_victim(nm__policy *p) {
+    if (p->chosen == 0) p->chosen = choose(p);
+    return p->chosen;
 }

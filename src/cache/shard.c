@@ -304,8 +304,7 @@ static nm__place_of place_of_victim(nm__shard *shard, uint32_t victim) {
 }
 
 /* Always inline, as nm__index_prefetch. */
-static inline __attribute__((__always_inline__)) void prefetch_next(const nm__shard *shard) {
-    uint32_t next = nm__policy_next_guess(&shard->policy);
+static inline __attribute__((__always_inline__)) void prefetch_next(const nm__shard *shard, uint32_t next) {
     if (next == 0) return;
     const unsigned char *e = (const unsigned char *)nm__entry_at(shard, next);
     for (size_t line = 0; line < 4; line++) __builtin_prefetch(e + 64 * line, 1);
@@ -322,8 +321,11 @@ uint32_t nm__evict_detach(nm__shard *shard, size_t incoming, nm_evict_reason rea
         while (!(removed = nm__index_remove_unpinned(&shard->index, place)) && !pinned)
             pinned = known_pinned(shard, place);
         if (!removed) continue;
+        /* The next one of its list is likely to follow soon. */
+        const nm__node *node = &nm__entry_at(shard, victim)->node;
+        uint32_t neighbour = node->prev != 0 ? node->prev : node->next;
         unlink_entry(shard, victim, 0, nm__reason_of(shard, nm__entry_at(shard, victim), reason));
-        prefetch_next(shard);
+        prefetch_next(shard, neighbour);
         return victim;
     }
     return 0;
