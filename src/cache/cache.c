@@ -111,16 +111,20 @@ uint64_t nm__entry_hash(const nm__shard *shard, const nm__entry *e) {
 static size_t weight_of(void *context, uint32_t number) { return nm__entry_weight(nm__entry_at(context, number)); }
 
 static uint64_t hash_of(void *context, uint32_t number) {
+    return nm__entry_hash(context, nm__entry_at(context, number));
+}
+
+/* For ghosts alone: rarely one came to its place since it was guessed, and then a ghost has another's name. */
+static uint64_t hash_of_victim(void *context, uint32_t number) {
     const nm__shard *shard = context;
-    /* Of a victim; rarely one that came to its place since it was guessed, and then a ghost has another's name. */
-    return number == shard->guess ? shard->guess_hash : nm__entry_hash(shard, nm__entry_at(shard, number));
+    return number == shard->guess ? shard->guess_hash : hash_of(context, number);
 }
 
 static nm__timer *timer_of(void *context, uint32_t number) {
     return &nm__entry_more_of(nm__entry_at(context, number))->timer;
 }
 
-static const nm__policy_owner policy_owner = {.weight = weight_of, .hash = hash_of};
+static const nm__policy_owner policy_owner = {.weight = weight_of, .hash = hash_of_victim};
 
 /* As much address space as the budget may ever want; if the system has less, as it has, down to the budget itself. */
 static nm_status reserve(size_t *bytes, size_t least, size_t align, void **out) {
