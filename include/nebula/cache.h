@@ -62,10 +62,9 @@ typedef struct nm_cache_options {
     size_t budget_bytes;    /* most that the cache is ever granted, at least nm_cache_min_bytes; no default */
     nm_cache_policy policy; /* see nm_cache_policy */
     nm_cache_objective objective;
-    unsigned
-        protected_percent; /* SLRU, and ADAPTIVE as it begins: share of the bytes that is protected, 1 to 99; 0 = 80 */
-    unsigned shard_count;  /* a power of two up to 256; 0 = one for each 4 MiB of budget, at most 16 */
-    uint64_t ttl_ms;       /* time to live of an entry put without one; 0 = NM_TTL_NEVER */
+    unsigned protected_percent; /* of SLRU, and of ADAPTIVE as it begins: share of the bytes, 1 to 99; 0 = 80 */
+    unsigned shard_count;       /* a power of two up to 256; 0 = one for each 4 MiB of budget, at most 16 */
+    uint64_t ttl_ms;            /* time to live of an entry put without one; 0 = NM_TTL_NEVER */
     uint64_t negative_ttl_ms; /* how long nm_cache_get_or_load remembers that there is no such thing; 0 = not at all */
     nm_cache_hash hash;
     bool track_access;  /* every entry tells when it was read last, at 28 bytes more where it has neither flags
@@ -338,9 +337,9 @@ typedef struct nm_curve_point {
     double hit_ratio;       /* of requests */
     double byte_hit_ratio;  /* of their bytes */
     double hits_per_second; /* at the request rate of late */
-    double
-        request_count; /* that this stands for: the latest counts 1, and each less with its age, by half in a fixed number of requests:
-                             * 16 for each entry, 65,536 at least */
+    /* That this stands for: the latest counts 1, each other one less with its age, half after so many more: 16 for each entry,
+     * 65,536 at least. */
+    double request_count;
 } nm_curve_point;
 
 /* Predicts the hit ratio at up to n budgets from 1/8 to 8 times the present one, ascending, from live traffic: scaled-down caches of the policy in

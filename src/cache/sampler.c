@@ -35,11 +35,15 @@ static size_t adapt_bytes(uint32_t nodes) {
                       : 0;
 }
 
-/* The most nodes between the two that fit; 0: not even the least do. */
+static uint32_t fewer(uint32_t nodes, uint32_t least) {
+    return nodes == least ? 0 : nm__max(nodes - nodes / 16, least);
+}
+
+/* About the most nodes between the two that fit; 0: not even the least do. */
 static uint32_t adapt_nodes_in(size_t bytes) {
     uint32_t nodes = ADAPT_NODES_MOST;
-    while (nodes >= ADAPT_NODES_LEAST && adapt_bytes(nodes) > bytes) nodes -= nodes / 16;
-    return nodes >= ADAPT_NODES_LEAST ? nodes : 0;
+    while (nodes != 0 && adapt_bytes(nodes) > bytes) nodes = fewer(nodes, ADAPT_NODES_LEAST);
+    return nodes;
 }
 
 static size_t curve_bytes(nm_cache_policy policy, bool adapting, uint32_t nodes) {
@@ -49,8 +53,8 @@ static size_t curve_bytes(nm_cache_policy policy, bool adapting, uint32_t nodes)
 static uint32_t curve_nodes_in(nm_cache_policy policy, bool adapting, size_t bytes) {
     uint32_t least = adapting ? CURVE_ADAPT_LEAST : CURVE_NODES_LEAST;
     uint32_t nodes = adapting ? CURVE_ADAPT_MOST : CURVE_NODES_MOST;
-    while (nodes >= least && curve_bytes(policy, adapting, nodes) > bytes) nodes -= nodes / 16;
-    return nodes >= least ? nodes : 0;
+    while (nodes != 0 && curve_bytes(policy, adapting, nodes) > bytes) nodes = fewer(nodes, least);
+    return nodes;
 }
 
 nm__sampler_plan nm__sampler_plan_for(nm_cache_policy policy, size_t budget) {
