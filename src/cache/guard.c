@@ -68,10 +68,6 @@ static bool sampled(const nm__guard *g, uint64_t hash) {
     return g->threshold == UINT32_MAX || nm__sample_of(hash) < g->threshold;
 }
 
-static double counted(const nm__guard *g, size_t weight) {
-    return g->objective == NM_OBJECTIVE_HITS ? 1 : (double)weight;
-}
-
 /* A turnover's worth of requests later the sample is still so many times what it was: entries are other ones. */
 static bool has_grown(nm__guard *g) {
     uint32_t before = g->settled;
@@ -82,11 +78,11 @@ static bool has_grown(nm__guard *g) {
     return g->threshold / NM__OTHER_SIZES > before;
 }
 
+/* Of bytes a sample says too little: a few nodes have most of them. */
 static bool is_ahead(const nm__guard *g) {
-    size_t nodes = g->shadow.used_count;
     double more = g->lead - NM__AHEAD_SHARE * g->missed;
-    if (more <= 0 || nodes == 0 || more * more * (double)nodes <= g->missed * g->missed) return false;
-    return g->lead > NM__AHEAD_HITS * counted(g, nm__shadow_used_bytes(&g->shadow) / nodes);
+    if (g->objective != NM_OBJECTIVE_HITS || more <= 0) return false;
+    return more * more * (double)g->shadow.used_count > g->missed * g->missed && g->lead > NM__AHEAD_HITS;
 }
 
 static bool tick(nm__guard *g) {
@@ -109,25 +105,21 @@ static bool tick(nm__guard *g) {
 
 bool nm__guard_hit(nm__guard *g, uint64_t hash, size_t weight) {
     if (!sampled(g, hash)) return false;
-    if (!nm__shadow_use(&g->shadow, hash, weight)) g->lead -= counted(g, weight);
+    if (!nm__shadow_use(&g->shadow, hash, weight)) g->lead--;
     fit_sample(g);
     return tick(g);
 }
 
 bool nm__guard_miss(nm__guard *g, uint64_t hash) {
-    size_t weight;
     if (!sampled(g, hash)) return false;
-    if (nm__shadow_look(&g->shadow, hash, &weight)) {
-        g->lead += counted(g, weight);
-        g->missed += counted(g, weight);
-    }
+    g->missed++;
+    if (nm__shadow_look(&g->shadow, hash, NULL)) g->lead++;
     return tick(g);
 }
 
 void nm__guard_put(nm__guard *g, uint64_t hash, size_t weight) {
     if (!sampled(g, hash)) return;
-    /* What neither had missed too, and is known now to weigh so much. */
-    if (!nm__shadow_put(&g->shadow, hash, weight)) g->missed += counted(g, weight);
+    (void)nm__shadow_put(&g->shadow, hash, weight);
     fit_sample(g);
     sample_more(g);
 }

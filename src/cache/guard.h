@@ -21,7 +21,7 @@ typedef struct nm__guard {
     uint32_t until_fade;  /* requests */
     uint32_t grace;       /* turnovers that do not count */
     uint32_t settled;     /* threshold of late; 0: not known */
-    /* Decayed; hits or bytes, as the objective is. */
+    /* Decayed, of requests. */
     double missed; /* by the cache */
     double lead;   /* hits of the LRU less those of the cache */
 } nm__guard;
