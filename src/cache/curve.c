@@ -8,7 +8,7 @@
 #define FADE_STEP 0.97857206208770013
 
 /* Of so many half-lives at once nothing is left worth a loop. */
-#define FADES_MAX (FADES * 32u)
+#define FADES_MAX ((uint64_t)FADES * 32)
 
 static size_t aligned(size_t bytes) { return (bytes + 63) / 64 * 64; }
 

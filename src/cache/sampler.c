@@ -229,7 +229,7 @@ bool nm__sampler_fit(nm_cache *cache) {
     if (s->memory != NULL || plan.bytes == 0)
         s->pause = 0;
     else
-        s->pause = s->pause == 0 ? PAUSE : nm__min(s->pause * 2, PAUSE_MAX);
+        s->pause = s->pause == 0 ? PAUSE : s->pause < PAUSE_MAX ? s->pause * 2 : PAUSE_MAX;
     set_threshold(cache, s);
     publish(s);
     nm__lock_give(&s->lock);
@@ -425,7 +425,7 @@ size_t nm_cache_curve(const nm_cache *cache, nm_curve_point *out, size_t n) {
     size_t count = nm__min(n, NM__CURVE_POINTS), limit = nm_atomic_load(&cache->limit_bytes, NM_RELAXED);
     nm__counts counts;
     nm__counts_sum(cache, &counts);
-    nm__prediction predictions[NM__CURVE_POINTS];
+    nm__prediction predictions[NM__CURVE_POINTS] = {0};
     double requests = 0, seconds = 0;
     nm__lock_take(&s->lock);
     if (s->curve != NULL) {
