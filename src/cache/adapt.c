@@ -30,9 +30,9 @@ static void relearn_worth(nm__adapt *a) {
 void nm__adapt_open(nm__adapt *a, nm_cache_objective objective, unsigned protected_percent, void *memory,
                     size_t bytes) {
     const nm__setting settings[NM__WAYS] = {
-        [WAY_SEGMENT] = {.choice = NM__BY_SEGMENT, .protected_percent = (uint8_t)protected_percent},
+        [WAY_SEGMENT] = {.choice = NM__BY_SEGMENT, .protected_percent = (uint8_t)protected_percent, .by_size = true},
         [WAY_AGE] = {.choice = NM__BY_AGE},
-        [WAY_RETURN] = {.choice = NM__BY_SEGMENT, .protected_percent = NM__RETURN_PERCENT},
+        [WAY_RETURN] = {.choice = NM__BY_SEGMENT, .protected_percent = NM__RETURN_PERCENT, .by_size = true},
     };
     memset(a, 0, sizeof *a);
     a->objective = objective;

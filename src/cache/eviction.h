@@ -75,8 +75,10 @@ static inline unsigned nm__age_bin(unsigned age) {
 
 /* What NM_CACHE_ADAPTIVE may change while it runs. */
 typedef struct nm__setting {
-    uint8_t choice;                       /* nm__choice */
-    uint8_t protected_percent;            /* of the room, for NM__BY_SEGMENT */
+    uint8_t choice;            /* nm__choice */
+    uint8_t protected_percent; /* of the room, for NM__BY_SEGMENT */
+    bool
+        by_size; /* for NM__BY_SEGMENT: age times size; without, the segmented LRU, which a cache is that cannot learn */
     float worth[NM__RANKS][NM__AGE_BINS]; /* for NM__BY_WORTH: uses to come, by unit of time */
 } nm__setting;
 

@@ -45,7 +45,7 @@ static int oldest(const nm__policy *p, unsigned from, unsigned to, bool times_si
 static void demote(nm__policy *p) {
     if (p->setting.choice != NM__BY_SEGMENT) return;
     for (int i = 0; i < NM__DEMOTE_MAX && p->bytes[NM__PROTECTED] > p->protected_limit; i++) {
-        int at = oldest(p, 1, NM__RANKS, true);
+        int at = oldest(p, 1, NM__RANKS, p->setting.by_size);
         if (at < 0) return;
         uint32_t tail = p->lists[at].tail, state = nm__node_state(nm__policy_node(p, tail));
         nm__reenlist(p, tail, nm__with_time(nm__with_rank(state, 0), nm__now(p)), nm__weigh(p, tail));
@@ -138,8 +138,9 @@ static uint32_t least_worth(const nm__policy *p) {
 static uint32_t choose(const nm__policy *p) {
     if (p->setting.choice == NM__BY_WORTH) return least_worth(p);
     bool segment = p->setting.choice == NM__BY_SEGMENT;
-    int at = oldest(p, 0, segment ? 1 : NM__RANKS, segment);
-    if (at < 0) at = oldest(p, 1, NM__RANKS, segment);
+    bool by_size = segment && p->setting.by_size;
+    int at = oldest(p, 0, segment ? 1 : NM__RANKS, by_size);
+    if (at < 0) at = oldest(p, 1, NM__RANKS, by_size);
     return at < 0 ? 0 : p->lists[at].tail;
 }
 
