@@ -176,7 +176,8 @@ static inline nm_status nm__index_step(nm__index *index) {
 }
 
 static inline nm__entry *nm__index_chunk(const nm__index *index, uint32_t offset) {
-    return (nm__entry *)(void *)(index->chunks + ((size_t)offset * NM__UNIT_BYTES - 4));
+    /* Signed: of 0, which is none, it is an address that may be fetched, though not looked at. */
+    return (nm__entry *)(void *)(index->chunks + ((ptrdiff_t)offset * (ptrdiff_t)NM__UNIT_BYTES - 4));
 }
 
 /* The position of the first word of the bucket of that point. acquire, all three: pair with the releases in index.c,
