@@ -30,8 +30,8 @@ typedef struct nm__policy_owner {
     uint64_t (*hash)(void *context, uint32_t number);
 } nm__policy_owner;
 
-/* What NM_CACHE_DEFAULT is: on public traces, from 4 MiB of budget on, it saves twice as many of LRU's misses as the best of the others, and is
- * never much worse than LRU (scripts/compare-policies.sh; docs/guide/caches.md has the figures). */
+/* What NM_CACHE_DEFAULT is: on public traces, from 4 MiB of budget on, it saves nearly twice as many of LRU's misses as the best of the others,
+ * and is never much worse than LRU (scripts/compare-policies.sh; docs/guide/caches.md has the figures). */
 #define NM__POLICY_AUTO NM_CACHE_ADAPTIVE
 
 typedef enum nm__segment { NM__WINDOW, NM__PROBATION, NM__PROTECTED, NM__SEGMENTS } nm__segment;
@@ -77,8 +77,7 @@ static inline unsigned nm__age_bin(unsigned age) {
 typedef struct nm__setting {
     uint8_t choice;            /* nm__choice */
     uint8_t protected_percent; /* of the room, for NM__BY_SEGMENT */
-    bool
-        by_size; /* for NM__BY_SEGMENT: age times size; without, the segmented LRU, which a cache is that cannot learn */
+    bool by_size;              /* for NM__BY_SEGMENT: age times size; a cache that cannot learn goes without */
     float worth[NM__RANKS][NM__AGE_BINS]; /* for NM__BY_WORTH: uses to come, by unit of time */
 } nm__setting;
 
